@@ -1,0 +1,25 @@
+"""autoprune: hardware-aware AutoML pruning. The listing is the data flow; a module imports only from rooms above it.
+
+::
+
+    errors        one exception tree, drawn in its docstring
+    documents     YAML read safely into strict models; the folders of documents that ship
+    task          Task: what the user brings
+    hardware      HardwareProfile, TimingPolicy, Capabilities (the only reader of hw_profiles/)
+    recipe        Recipe: one candidate as plain data
+    records       Artifact, Measurement, Score, TrialRecord
+    graph/        nn.Module -> exported graph and its PruneGroups; the cut itself
+    space         SearchSpace: all candidates, narrowed by groups and capabilities (the only reader of search_spaces/)
+    pareto        fronts beyond the noise, hypervolume, knee, goals
+    compress/     Recipe -> smaller model: criteria/, recover/, quantize
+    export        model -> Artifact (ONNX), parity, bundles for deployment
+    devices/      Artifact -> Measurement: one timing loop, one file per runtime
+    evaluate      Recipe -> TrialRecord: runs the stages in order
+    study/        the run directory: SQLite study, result files, lock, resume, reconcile
+    strategies/   which recipe next
+    report/       tables, plots, HTML
+    tasks/        built-in tasks and the user's own files
+    engine        search(), resume(): the loop, wired
+    testing/      contract kits and fakes, public: plug-in authors test with them
+    cli/          one file per command
+"""

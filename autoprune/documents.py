@@ -1,0 +1,118 @@
+"""YAML documents, read safely and checked strictly; and the folders of documents that ship with the package."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from autoprune.errors import DocumentError, UsageError
+
+MAX_BYTES = 1_000_000
+
+
+class Strict(BaseModel):
+    """A frozen value whose fields are exactly those declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Strict)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader that refuses aliases (they expand exponentially) and repeated keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=self._mark())
+        return super().compose_node(parent, index)
+
+    def _mark(self) -> Any:
+        return self.peek_event().start_mark  # type: ignore[no-untyped-call]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"repeated key {key.value!r}", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: Path, schema: type[S]) -> S:
+    """Read ``path`` into ``schema``.
+
+    Raises:
+        DocumentError: the file is missing, too large, not YAML, or breaks the schema; names file, line and field.
+    """
+    try:
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8") if size <= MAX_BYTES else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentError(f"{path}: cannot be read: {error}") from error
+    if size > MAX_BYTES:
+        raise DocumentError(f"{path}: has {size} bytes, more than the {MAX_BYTES} that a document may have.")
+    return parse_yaml(text, schema, origin=str(path))
+
+
+def parse_yaml(text: str, schema: type[S], *, origin: str) -> S:
+    """Parse ``text`` into ``schema``; ``origin`` names it in errors. Raises DocumentError like `read_yaml`."""
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        data = loader.construct_document(node) if node is not None else {}
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise DocumentError(f"{origin}{line}: not valid YAML: {getattr(error, 'problem', None) or error}.") from error
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        raise DocumentError(_explain(error, node, origin)) from error
+
+
+def _explain(error: ValidationError, node: yaml.Node | None, origin: str) -> str:
+    lines = []
+    for issue in error.errors():
+        field = ".".join(str(part) for part in issue["loc"]) or "document"
+        lines.append(f"{origin}:{_line(node, issue['loc'])}: {field}: {issue['msg']}.")
+    return "\n".join(lines)
+
+
+def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
+    """The 1-based line of the deepest node that exists on the way to ``location``."""
+    line = node.start_mark.line if node else 0
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            match = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not match:
+                break
+            line, node = match[0][0].start_mark.line, match[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+    return line + 1
+
+
+def shipped_folder(folder: str) -> Path:
+    """The folder ``folder`` of shipped documents: inside the installed package, or at the root of a checkout."""
+    package = Path(__file__).parent
+    inside = package / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def find_document(name: str, folder: str) -> Path:
+    """The path of a shipped document by name, or of the user's own by path (anything that ends in .yaml or .yml).
+
+    Raises:
+        UsageError: no such document; the message lists those that ship.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    known = {path.stem: path for path in sorted(shipped_folder(folder).glob("*.yaml"))}
+    if name not in known:
+        raise UsageError(
+            f"'{name}' is not in {folder}: choose one of {', '.join(known)}, or give the path of a .yaml file."
+        )
+    return known[name]

@@ -1,0 +1,104 @@
+"""What is known of a candidate after it was tried: measurements, scores, records."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from autoprune.documents import Strict
+from autoprune.hardware import Precision
+from autoprune.recipe import Recipe
+
+Stage = Literal["cut", "recover", "export", "parity", "latency", "memory", "accuracy"]
+
+
+class Artifact(Strict):
+    """An exported model on disk."""
+
+    path: Path
+    precision: Precision
+    sha256: str
+    size_bytes: PositiveInt
+
+
+class Measurement(Strict):
+    """A latency with its circumstances; milliseconds per inference of one batch.
+
+    Attributes:
+        median_ms: median over all samples.
+        low_ms, high_ms: the 95 % interval of the median (order statistics over the block medians).
+        samples_ms: every sample that counted, in the order taken.
+        disturbed: something else used the cores while it was timed.
+        conditions: clocks, governor, temperature, load: what could be read, as read.
+    """
+
+    source: Literal["measured", "estimated"]
+    runtime: str
+    runtime_version: str
+    device: str
+    precision: Precision
+    batch: PositiveInt
+    threads: PositiveInt
+    n: PositiveInt
+    median_ms: PositiveFloat
+    p90_ms: PositiveFloat
+    p99_ms: PositiveFloat
+    low_ms: PositiveFloat
+    high_ms: PositiveFloat
+    cv_percent: NonNegativeFloat
+    disturbed: bool = False
+    conditions: dict[str, str] = Field(default_factory=dict)
+    samples_ms: tuple[PositiveFloat, ...] = ()
+
+
+class Score(Strict):
+    """The objectives of one candidate; all of the exported artifact except ``macs`` and ``parameters``.
+
+    ``accuracy`` is the task's metric on ``samples`` validation samples; ``reference_ms`` the latency of the dense FP32
+    model re-timed beside this candidate, so that ``speedup`` survives a drifting machine.
+    """
+
+    accuracy: float
+    samples: PositiveInt
+    latency: Measurement
+    reference_ms: PositiveFloat
+    size_bytes: PositiveInt
+    macs: NonNegativeInt
+    parameters: NonNegativeInt
+    peak_memory_bytes: NonNegativeInt | None = None
+    parity_error: NonNegativeFloat = 0.0
+
+    @property
+    def speedup(self) -> float:
+        """Against the dense FP32 model, measured side by side."""
+        return self.reference_ms / self.latency.median_ms
+
+
+class Success(Strict):
+    """The candidate was scored."""
+
+    status: Literal["success"] = "success"
+    score: Score
+
+
+class Failure(Strict):
+    """The candidate failed in ``stage``; ``kind`` is a short stable word, ``message`` a sentence."""
+
+    status: Literal["failure"] = "failure"
+    stage: Stage
+    kind: str
+    message: str
+
+
+class TrialRecord(Strict):
+    """One recipe and what became of it; ``stages`` holds seconds per stage."""
+
+    recipe: Recipe
+    outcome: Annotated[Success | Failure, Field(discriminator="status")]
+    stages: dict[Stage, NonNegativeFloat] = Field(default_factory=dict)
+    finished_at: str
+
+    @property
+    def score(self) -> Score | None:
+        """The score, or None when the candidate failed."""
+        return self.outcome.score if isinstance(self.outcome, Success) else None
