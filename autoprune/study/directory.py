@@ -1,0 +1,181 @@
+"""The folder of one run: who may write in it, what lies where, and how a file comes to be whole or not at all."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from autoprune.errors import RunError, RunLockedError
+from autoprune.records import TrialRecord
+
+
+class RunDirectory:
+    """Paths and files of one run.
+
+    ::
+
+        study.db        the Optuna study (SQLite)
+        trials/ID.json  one TrialRecord per recipe, written before the study is told
+        run.json        resolved configuration, versions, fingerprints
+        log.jsonl       what happened, one JSON object a line
+        pareto.json     the front, when the run is finished
+        report.html     the report, when the run is finished
+        front/ID/       the finalists, ready to deploy
+        work/           weights of the present front; may be deleted
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.study = root / "study.db"
+        self.trials = root / "trials"
+        self.run = root / "run.json"
+        self.log = root / "log.jsonl"
+        self.pareto = root / "pareto.json"
+        self.report = root / "report.html"
+        self.front = root / "front"
+        self.work = root / "work"
+
+    @classmethod
+    def create(cls, root: Path) -> "RunDirectory":
+        """A new run in ``root``, which may exist but must be empty.
+
+        Raises:
+            RunError: it holds something, or cannot be written.
+        """
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            if (root / "run.json").is_file():
+                raise RunError(f"{root} already holds a run: continue it with 'autoprune resume {root}'.")
+            raise RunError(f"{root} is not an empty folder: give another --out.")
+        directory = cls(root)
+        with _said(root):
+            directory.trials.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    @classmethod
+    def open(cls, root: Path) -> "RunDirectory":
+        """An existing run.
+
+        Raises:
+            RunError: ``root`` is not a run directory.
+        """
+        if not (root / "run.json").is_file():
+            raise RunError(f"{root} is not a run directory: it has no run.json.")
+        return cls(root)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only driver of this run while the context lasts; the operating system frees the lock of a killed one.
+
+        Raises:
+            RunLockedError: another driver holds it; names its pid and host.
+        """
+        owner = self.root / "driver.json"
+        lock = FileLock(self.root / ".lock")
+        with _said(self.root):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise RunLockedError(f"{self.root} is in use by {_driver(owner)}: wait for it or stop it.") from None
+        try:
+            self.write(owner, {"pid": os.getpid(), "host": socket.gethostname()})
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    def write(self, path: Path, document: Any) -> None:
+        """Write ``document`` as JSON so that the file is whole or not there: temporary file, fsync, rename."""
+        self.write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write ``text`` the same way.
+
+        Raises:
+            RunError: the folder cannot be written or the disk is full; what was there before is untouched.
+        """
+        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with _said(path):
+            try:
+                with draft.open("w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(path)
+                _sync_folder(path.parent)
+            finally:
+                draft.unlink(missing_ok=True)
+
+    def read(self, path: Path) -> Any:
+        """The JSON document at ``path``.
+
+        Raises:
+            RunError: it is missing or corrupted; names the file.
+        """
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is missing or corrupted ({error}).") from error
+
+    def save(self, record: TrialRecord) -> None:
+        """Keep a record for good."""
+        self.write(self.trials / f"{record.recipe.id}.json", record.model_dump(mode="json"))
+
+    def records(self) -> dict[str, TrialRecord]:
+        """Every record by recipe id.
+
+        Raises:
+            RunError: a record is corrupted or lies under another recipe's name; names the file.
+        """
+        found = {}
+        for path in sorted(self.trials.glob("*.json")):
+            try:
+                record = TrialRecord.model_validate(self.read(path))
+            except ValidationError as error:
+                raise RunError(
+                    f"{path} is corrupted: {error.errors()[0]['msg']}. Delete it to try it again."
+                ) from error
+            if record.recipe.id != path.stem:
+                raise RunError(f"{path} is corrupted: it holds recipe {record.recipe.id}. Delete it to try it again.")
+            found[path.stem] = record
+        return found
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Append one line to the log."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **fields}, default=str)
+        with _said(self.log), self.log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _driver(owner: Path) -> str:
+    try:
+        known = json.loads(owner.read_text(encoding="utf-8"))
+        return f"the process with pid {known['pid']} on host {known['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; only POSIX systems can open a folder for it."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
