@@ -1,0 +1,25 @@
+"""Multiply-accumulates and parameters of a module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_macs(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> int:
+    """Multiply-accumulates of one evaluation pass over ``example_inputs``: half of what PyTorch's FLOP counter counts."""
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module(*example_inputs)
+    finally:
+        for child, training in modes:
+            child.training = training
+    return int(counter.get_total_flops()) // 2
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of elements of all parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,97 @@
+"""From atoms to prune groups: keys that occupy the same slots of the same parameters are interchangeable."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from autoprune.graph.analysis import Analysis
+from autoprune.graph.groups import PruneGroup, Slice
+
+Keys = npt.NDArray[np.int64]
+Slot = tuple[str, int]
+
+_STRONGEST_LAST = ("unit", "embedding", "neuron", "channel", "group", "hidden", "head_dim", "head")
+
+
+def find_groups(analysis: Analysis, leaves: Keys) -> dict[PruneGroup, Keys]:
+    """The prune groups in the order their first parameter is used, with the key of each unit."""
+    positions = _positions(analysis, leaves)
+    kinds, inexact = _kinds(analysis, leaves), _keys_of(analysis.inexact, leaves)
+    classes: dict[object, list[int]] = defaultdict(list)
+    for key, slots in positions.items():
+        signature = tuple((slot, len(indices)) for slot, indices in slots.items())
+        classes[analysis.atoms.family(key), signature].append(key)
+    groups: dict[PruneGroup, Keys] = {}
+    names: dict[str, int] = {}
+    for keys in classes.values():
+        slots = positions[keys[0]]
+        if len(keys) > 1 and any(isinstance(analysis.state[name], nn.Parameter) for name, _ in slots):
+            units = [positions[key] for key in keys]
+            members = tuple(Slice(*slot, tuple(tuple(unit[slot]) for unit in units)) for slot in slots)
+            macs = _macs(analysis, leaves, set(keys))
+            exact = inexact.isdisjoint(keys)
+            group = PruneGroup(
+                _name(analysis, slots, names), kinds.get(keys[0], "unit"), len(keys), members, macs, exact
+            )
+            groups[group] = np.array(keys, dtype=np.int64)
+    return groups
+
+
+def _positions(analysis: Analysis, leaves: Keys) -> dict[int, dict[Slot, list[int]]]:
+    """Key -> (tensor name, dimension) -> positions, tensors in the order of their use."""
+    found: dict[int, dict[Slot, list[int]]] = defaultdict(dict)
+    for name in _in_order_of_use(analysis):
+        for dim, axis in enumerate(analysis.parameter_axes(name)):
+            if axis is None:
+                continue
+            for index, row in enumerate(leaves[axis].tolist()):
+                for key in row:
+                    if key:
+                        found[key].setdefault((name, dim), []).append(index)
+    return found
+
+
+def _in_order_of_use(analysis: Analysis) -> list[str]:
+    """One name per tensor."""
+    rank = {node: position for position, node in enumerate(analysis.graph.nodes)}
+    used: dict[str, int] = {}
+    for node in analysis.graph.nodes:
+        if node.op == "get_attr" and str(node.target) in analysis.state and node.users:
+            used[str(node.target)] = min(rank[user] for user in node.users)
+    named = {id(analysis.state[name]): name for name in sorted(used, key=used.__getitem__, reverse=True)}
+    return sorted(named.values(), key=used.__getitem__)
+
+
+def _kinds(analysis: Analysis, leaves: Keys) -> dict[int, str]:
+    kinds: dict[int, str] = {}
+    for axis, kind in analysis.kinds:
+        for key in _keys_of([axis], leaves):
+            kinds[key] = max(kind, kinds.get(key, "unit"), key=_STRONGEST_LAST.index)
+    return kinds
+
+
+def _keys_of(axes: list[npt.NDArray[np.int64] | None], leaves: Keys) -> set[int]:
+    return {key for axis in axes if axis is not None for key in np.unique(leaves[axis]).tolist() if key}
+
+
+def _macs(analysis: Analysis, leaves: Keys, keys: set[int]) -> int:
+    total = 0
+    for factors in analysis.costs.values():
+        if any(not keys.isdisjoint(_keys_of([axis], leaves)) for axis, _ in factors):
+            total += prod(size for _, size in factors)
+    return total
+
+
+def _name(analysis: Analysis, slots: dict[Slot, list[int]], taken: dict[str, int]) -> str:
+    """Path of the first parameter that the units produce (dimension 0), else of the first that they touch."""
+    parameters = [slot for slot in slots if isinstance(analysis.state[slot[0]], nn.Parameter)]
+    produced = [name for name, dim in parameters if dim == 0 and analysis.state[name].dim() > 1]
+    path = (produced or [name for name, _ in parameters])[0]
+    path = path.rpartition(".")[0] or path
+    taken[path] = taken.get(path, 0) + 1
+    return path if taken[path] == 1 else f"{path}#{taken[path]}"

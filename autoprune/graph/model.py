@@ -1,0 +1,126 @@
+"""The model as its exported graph: what can be cut, and the cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from autoprune.errors import PruneError
+from autoprune.graph import proof
+from autoprune.graph.analysis import Analysis
+from autoprune.graph.capture import Captured, capture
+from autoprune.graph.cutting import Cut, alive_atoms, alive_count, zeroed_state
+from autoprune.graph.grouping import find_groups
+from autoprune.graph.groups import Blocked, Proof, PruneGroup
+from autoprune.graph.net import GraphNet
+
+Keep = Mapping[str, Sequence[int]]
+
+
+class PrunableGraph:
+    """A captured model and its prune groups. Build it with :meth:`capture`.
+
+    The coupling is analysed once (after DepGraph, Fang et al. 2023, at the level of ATen operators); every candidate is
+    then an index_select of parameters and a renewal of constants.
+    """
+
+    def __init__(self, captured: Captured) -> None:
+        self._captured = captured
+        self._analysis = Analysis(captured.graph, captured.state)
+        self._analysis.run()
+        self._leaves = self._analysis.atoms.leaf_table()
+        self._keys = {group.id: (group, keys) for group, keys in find_groups(self._analysis, self._leaves).items()}
+
+    @classmethod
+    def capture(cls, module: nn.Module, example_inputs: tuple[Tensor, ...], *, prove: bool = True) -> PrunableGraph:
+        """Export ``module`` (in evaluation mode), find its groups, and drop those whose cut fails.
+
+        Raises CaptureError when torch.export refuses the model.
+        """
+        graph = cls(capture(module, example_inputs))
+        if prove:
+            for failed in proof.failures(graph):
+                graph._drop(failed)
+        return graph
+
+    @property
+    def groups(self) -> tuple[PruneGroup, ...]:
+        return tuple(group for group, _ in self._keys.values())
+
+    @property
+    def blocked(self) -> tuple[Blocked, ...]:
+        return tuple(self._analysis.blocked)
+
+    @property
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        return self._captured.example_inputs
+
+    @property
+    def dynamic_batch(self) -> bool:
+        return self._captured.dynamic_batch
+
+    def module(self) -> nn.Module:
+        """A fresh trainable copy of the dense model."""
+        return self.cut({})
+
+    def cut(self, keep: Keep) -> nn.Module:
+        """A fresh trainable model with only the kept units; a group that is absent keeps all.
+
+        ``keep``: group id -> unit indices. Raises PruneError for an unknown group, an empty selection, an index out of
+        range.
+        """
+        return Cut(self._captured, self._analysis, self._alive(keep)).build()
+
+    def zeroed(self, keep: Keep) -> nn.Module:
+        """The dense model with the removed units' parameters zeroed: computes what the cut computes, where exact."""
+        captured = self._captured
+        dense = Cut(captured, self._analysis, self._alive({}))
+        return _load(dense.build(), zeroed_state(self._analysis, self._alive(keep)))
+
+    def macs(self, keep: Keep | None = None) -> int:
+        """Multiply-accumulates of a candidate at batch 1, from sizes alone."""
+        alive = self._alive(keep or {})
+        costs = self._analysis.costs.values()
+        return sum(prod(alive_count(axis, size, alive) for axis, size in factors) for factors in costs)
+
+    def parameters(self, keep: Keep | None = None) -> int:
+        """Parameters of a candidate, from sizes alone."""
+        alive = self._alive(keep or {})
+        named = {id(value): name for name, value in self._captured.state.items() if isinstance(value, nn.Parameter)}
+        return sum(self._elements(name, alive) for name in named.values())
+
+    def prove(self) -> tuple[Proof, ...]:
+        """Cut half of every group by itself, run it at two batch sizes, compare with the zeroed model where exact."""
+        return tuple(proof.prove(self, group) for group in self.groups)
+
+    def _elements(self, name: str, alive: npt.NDArray[np.bool_]) -> int:
+        axes, shape = self._analysis.parameter_axes(name), self._captured.state[name].shape
+        return prod(alive_count(axis, size, alive) for axis, size in zip(axes, shape, strict=True))
+
+    def _alive(self, keep: Keep) -> npt.NDArray[np.bool_]:
+        return alive_atoms(self._leaves, {name: self._dead(name, kept) for name, kept in keep.items()})
+
+    def _dead(self, name: str, kept: Sequence[int]) -> npt.NDArray[np.int64]:
+        if name not in self._keys:
+            known = ", ".join(list(self._keys)[:5]) or "none"
+            raise PruneError(f"there is no prune group {name!r}. The first groups of this model: {known}.")
+        group, keys = self._keys[name]
+        units = np.asarray(kept, dtype=np.int64)
+        if len(units) == 0:
+            raise PruneError(f"the selection for {name!r} is empty: at least one of its {group.size} units must stay.")
+        if units.min() < 0 or units.max() >= group.size:
+            raise PruneError(f"group {name!r} has units 0 to {group.size - 1}, not {units.min()} to {units.max()}.")
+        return np.delete(keys, units)
+
+    def _drop(self, failed: Proof) -> None:
+        del self._keys[failed.group]
+        self._analysis.blocked.append(Blocked("cut", failed.group, failed.group, failed.failure or ""))
+
+
+def _load(net: GraphNet, state: Mapping[str, Tensor]) -> GraphNet:
+    net.load_state_dict(state, strict=False)
+    return net

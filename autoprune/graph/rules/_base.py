@@ -1,0 +1,120 @@
+"""How an operator couples dimensions: one rule per operator family.
+
+A rule takes the analysis and the node, unifies the atoms of its operands, and returns the atoms of its result: a list
+with one ``Axis`` per dimension (a list of such lists for several results). It is found by the operator's ATen name;
+an in-place operator uses the rule of its plain one. A rewrite renews the sizes baked into a node after a cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.fx import Node
+
+from autoprune.graph.atoms import Axis
+
+if TYPE_CHECKING:
+    from autoprune.graph.analysis import Analysis
+    from autoprune.graph.cutting import Cut
+
+Axes: TypeAlias = list[Axis]
+Rule: TypeAlias = Callable[["Analysis", Node], Any]
+Rewrite: TypeAlias = Callable[["Cut", Node, Node], Node | None]
+T = TypeVar("T")
+
+RULES: dict[str, Rule] = {}
+REWRITES: dict[str, Rewrite] = {}
+
+
+def rule(*operators: str) -> Callable[[Rule], Rule]:
+    def register(function: Rule) -> Rule:
+        _add(RULES, operators, function)
+        return function
+
+    return register
+
+
+def rewrite(*operators: str) -> Callable[[Rewrite], Rewrite]:
+    """``rewrite(cut, old, new)`` edits the copy ``new`` of node ``old``, or returns a node to use in its place."""
+
+    def register(function: Rewrite) -> Rewrite:
+        _add(REWRITES, operators, function)
+        return function
+
+    return register
+
+
+def _add(registry: dict[str, T], operators: tuple[str, ...], function: T) -> None:
+    for name in operators:
+        if name in registry:
+            raise ValueError(f"operator {name!r} has two rules")
+        registry[name] = function
+
+
+def operator_name(node: Node) -> str:
+    """``conv2d`` for ``aten.conv2d.default``; other namespaces keep theirs: ``torchvision::nms``."""
+    if isinstance(node.target, OpOverload):
+        return node.target._schema.name.removeprefix("aten::")
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def lookup(registry: dict[str, T], node: Node) -> T | None:
+    name = operator_name(node)
+    return registry.get(name) or registry.get(name.removesuffix("_"))
+
+
+def argument(node: Node, name: str) -> Any:
+    """The value passed for, or the default of, one argument of an ATen operator."""
+    position, schema = _position(node, name)
+    if position < len(node.args):
+        return node.args[position]
+    return node.kwargs.get(name, schema.default_value)
+
+
+def has_argument(node: Node, name: str) -> bool:
+    return isinstance(node.target, OpOverload) and any(a.name == name for a in node.target._schema.arguments)
+
+
+def set_argument(node: Node, name: str, value: Any) -> None:
+    position, _ = _position(node, name)
+    if position < len(node.args):
+        node.update_arg(position, value)
+    else:
+        node.update_kwarg(name, value)
+
+
+def _position(node: Node, name: str) -> tuple[int, Any]:
+    assert isinstance(node.target, OpOverload)
+    for position, schema in enumerate(node.target._schema.arguments):
+        if schema.name == name:
+            return position, schema
+    raise KeyError(f"{node.target} has no argument {name!r}")
+
+
+def tensor_of(node: Node) -> Tensor | None:
+    value = node.meta.get("val")
+    return value if isinstance(value, Tensor) else None
+
+
+def sizes(node: Node) -> list[int | None]:
+    """Sizes of a node's result, None where symbolic."""
+    value = tensor_of(node)
+    return [] if value is None else [size if isinstance(size, int) else None for size in value.shape]
+
+
+def numbers(node: Node) -> list[int]:
+    """Sizes of a node's result with a large prime in place of each symbol, so that equal products mean equal dimensions."""
+    value = tensor_of(node)
+    return [] if value is None else [_number(size) for size in value.shape]
+
+
+def _number(size: int | torch.SymInt) -> int:
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    symbols = sorted(expression.free_symbols, key=str)
+    return int(expression.xreplace({symbol: 1_000_003 + 2 * n for n, symbol in enumerate(symbols)}))

@@ -1,0 +1,85 @@
+"""Reductions over dimensions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch.fx import Node
+
+from autoprune.graph.rules._base import Axes, argument, has_argument, rule, sizes
+
+if TYPE_CHECKING:
+    from autoprune.graph.analysis import Analysis
+
+
+@rule(
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "var",
+    "std",
+    "linalg_vector_norm",
+    "logsumexp",
+    "prod",
+    "max",
+    "min",
+    "any",
+    "all",
+    "norm",
+)
+def reduction(analysis: Analysis, node: Node) -> object:
+    """Only a sum over zeros is the sum over what is kept; a mean divides by fewer."""
+    source = node.args[0]
+    axes = analysis.axes(source)
+    several = isinstance(node.meta.get("val"), tuple | list)
+    if len(node.all_input_nodes) > 1:
+        from autoprune.graph.rules.elementwise import pointwise
+
+        return pointwise(analysis, node)  # max(a, b)
+    dims = _dims(node, len(axes))
+    for dim in dims:
+        if "sum" in str(node.target) and "log" not in str(node.target):
+            analysis.contracts(axes[dim], source)
+        elif several:
+            analysis.freeze(axes[dim])
+        else:
+            analysis.mixes(axes[dim])
+    if source in analysis.clean and any(name in str(node.target) for name in ("mean", "sum", "amax", "norm")):
+        analysis.clean.add(node)
+    keep = has_argument(node, "keepdim") and argument(node, "keepdim")
+    result: Axes = [None if dim in dims else axis for dim, axis in enumerate(axes) if keep or dim not in dims]
+    return [result, list(result)] if several else result
+
+
+def _dims(node: Node, rank: int) -> set[int]:
+    dims = argument(node, "dim") if has_argument(node, "dim") else None
+    if dims is None or dims == []:
+        return set(range(rank))
+    return {dim % rank for dim in (dims if isinstance(dims, list | tuple) else [dims])} if rank else set()
+
+
+@rule("argmax", "argmin", "sort", "topk", "cumsum", "cumprod", "argsort", "flip", "roll")
+def ordered(analysis: Analysis, node: Node) -> object:
+    """The position along the dimension matters: it stays whole."""
+    from autoprune.graph.analysis import frozen_like
+
+    source = node.args[0]
+    axes = list(analysis.axes(source))
+    dims = (
+        node.args[-1] if "roll" in str(node.target) else argument(node, "dims" if "flip" in str(node.target) else "dim")
+    )
+    listed = dims if isinstance(dims, list | tuple) else [dims]
+    if not axes or None in listed or not listed:
+        analysis.freeze(*axes)
+        return frozen_like(node.meta.get("val"))
+    for dim in listed:
+        if axes[dim] is not None:
+            analysis.freeze(axes[dim])
+            analysis.block(node, "the position along the dimension matters")
+            axes[dim] = None
+    if isinstance(node.meta.get("val"), tuple | list):
+        return [axes, list(axes)]
+    if len(sizes(node)) < len(axes):
+        del axes[listed[0]]
+    return axes
