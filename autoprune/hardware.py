@@ -14,7 +14,7 @@ class TimingPolicy(Strict):
     """How a latency is measured; see ``autoprune.devices.timing`` for the loop that follows it."""
 
     warmup_ms: PositiveFloat = Field(default=100.0, description="runs before the first sample, by time")
-    blocks: PositiveInt = Field(default=7, description="blocks of samples; the median of each block counts once")
+    blocks: int = Field(default=7, ge=6, description="blocks that count; fewer than 6 medians give no 95 % interval")
     block_ms: PositiveFloat = Field(default=40.0, description="length of a block")
     min_block_runs: PositiveInt = Field(default=5, description="runs in a block, however slow the model is")
     settle_percent: PositiveFloat = Field(
@@ -44,7 +44,7 @@ class HardwareProfile(Strict):
 
     name: str
     description: str
-    runtime: Literal["onnxruntime"]
+    runtime: str = Field(description="its name in ``autoprune.devices``; installed packages may add more")
     options: RuntimeOptions = RuntimeOptions()
     timing: TimingPolicy = TimingPolicy()
     capabilities: Capabilities = Capabilities()
