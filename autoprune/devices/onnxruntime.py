@@ -1,0 +1,158 @@
+"""ONNX Runtime on the CPU of this machine."""
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from autoprune.devices import _cpu
+from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
+from autoprune.errors import StageError
+from autoprune.records import Artifact
+
+PROVIDERS = ["CPUExecutionProvider"]
+PROFILED_RUNS = 30
+PEAK_MEMORY_TIMEOUT_SECONDS = 120
+QUIET = 4  # ONNX Runtime's log level "fatal": its errors come as exceptions
+SPINNING = "session.intra_op.allow_spinning"
+
+
+class OnnxRuntimeSession(Session):
+    """Inputs and outputs are bound once, so that a run is the inference and nothing else."""
+
+    def __init__(self, session: Any, inputs: Arrays) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        for node, array in zip(session.get_inputs(), inputs, strict=True):
+            self._binding.bind_cpu_input(node.name, np.ascontiguousarray(array))
+        for node in session.get_outputs():
+            self._binding.bind_output(node.name, "cpu")
+
+    def run(self, n: int) -> list[float]:
+        infer, binding, clock = self._session.run_with_iobinding, self._binding, time.perf_counter
+        samples = []
+        with _runtime_errors():
+            for _ in range(n):
+                began = clock()
+                infer(binding)
+                samples.append(clock() - began)
+        return samples
+
+    def foreign_seconds(self) -> float:
+        return _cpu.foreign_seconds()
+
+
+class OnnxRuntimeDevice(Device):
+    """The CPU execution provider: sequential, all graph optimisations, ``options.threads`` threads for timing.
+
+    With more than one thread the pool spins while it waits (ONNX Runtime's default, recorded in the conditions).
+    Processor affinity is left alone.
+    """
+
+    runtime: ClassVar[str] = "onnxruntime"
+    package: ClassVar[str] = "onnxruntime"
+
+    @property
+    def runtime_version(self) -> str:
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
+    def facts(self) -> dict[str, str]:
+        return {"runtime": self.runtime, "runtime_version": self.runtime_version, **_cpu.cpu_facts()}
+
+    def conditions(self) -> dict[str, str]:
+        return {"provider": PROVIDERS[0], SPINNING: "1", **_cpu.cpu_conditions()}
+
+    @contextlib.contextmanager
+    def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[OnnxRuntimeSession]:
+        yield OnnxRuntimeSession(_load(artifact.path, self.profile.options.threads), inputs)
+
+    @contextlib.contextmanager
+    def predictor(self, artifact: Artifact) -> Iterator[Predict]:
+        session = _load(artifact.path, os.cpu_count() or 1)
+        names = [node.name for node in session.get_inputs()]
+
+        def predict(inputs: Arrays) -> list[np.ndarray]:
+            with _runtime_errors():
+                return list(session.run(None, dict(zip(names, inputs, strict=True))))
+
+        yield predict
+
+    def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:
+        script = Path(__file__).with_name("_peak_memory.py")
+        with tempfile.TemporaryDirectory() as folder:
+            stored = Path(folder) / "inputs.npz"
+            np.savez(stored, *inputs)
+            # -P: the folder of the script has a module named onnxruntime
+            threads = str(self.profile.options.threads)
+            command = [sys.executable, "-P", str(script), str(artifact.path), str(stored), threads]
+            done = subprocess.run(  # noqa: S603 - our own interpreter and script
+                command, capture_output=True, text=True, check=False, timeout=PEAK_MEMORY_TIMEOUT_SECONDS
+            )
+        if done.returncode:
+            raise StageError(f"Peak memory could not be measured: {done.stderr.strip()[-500:]}", kind="runtime")
+        return int(json.loads(done.stdout)["peak_memory_bytes"])
+
+    def profile_operators(self, artifact: Artifact, inputs: Arrays) -> list[OperatorTime]:
+        with tempfile.TemporaryDirectory() as folder:
+            session = _load(artifact.path, self.profile.options.threads, profile_prefix=str(Path(folder) / "profile"))
+            OnnxRuntimeSession(session, inputs).run(PROFILED_RUNS)
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        return operator_times(events)
+
+
+def operator_times(events: list[dict[str, Any]]) -> list[OperatorTime]:
+    """Median per node of a profile of ONNX Runtime (a Chrome trace; ``dur`` in microseconds)."""
+    durations: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            durations[event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]].append(event["dur"])
+    return [OperatorTime(name, op_type, statistics.median(times)) for (name, op_type), times in durations.items()]
+
+
+def _load(path: Path, threads: int, *, profile_prefix: str | None = None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry(SPINNING, "1")
+    options.log_severity_level = QUIET
+    if profile_prefix:
+        options.enable_profiling, options.profile_file_prefix = True, profile_prefix
+    with _runtime_errors():
+        return onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS)
+
+
+@cache
+def _onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: exceptions of its own, which share no base class, and some of Python's."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*own, RuntimeError, MemoryError, ValueError, OSError)
+
+
+@contextlib.contextmanager
+def _runtime_errors() -> Iterator[None]:
+    """Turn what ONNX Runtime raises into a StageError."""
+    try:
+        yield
+    except _onnxruntime_errors() as error:
+        out_of_memory = isinstance(error, MemoryError) or "allocate" in str(error).lower()
+        raise StageError(
+            f"ONNX Runtime failed: {str(error).strip()[:500]}", kind="out_of_memory" if out_of_memory else "runtime"
+        ) from error

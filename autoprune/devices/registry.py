@@ -1,0 +1,81 @@
+"""Which runtimes there are: those that ship, and those that installed packages add as ``autoprune.devices``."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from autoprune.devices._base import Device
+from autoprune.errors import TargetError, UsageError
+from autoprune.hardware import HardwareProfile
+
+GROUP = "autoprune.devices"
+SHIPPED = {"onnxruntime": "autoprune.devices.onnxruntime:OnnxRuntimeDevice"}
+INSTALL = {"onnxruntime": "pip install onnxruntime"}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One runtime as the user meets it; ``missing`` says what to install, empty when it works."""
+
+    name: str
+    works: bool
+    version: str
+    missing: str
+
+
+def open_device(profile: HardwareProfile) -> Device:
+    """The device of that profile.
+
+    Raises:
+        TargetError: the runtime is unknown, or a package that it needs is not installed.
+        UsageError: two packages add a runtime of the same name.
+    """
+    known = _known()
+    if profile.runtime not in known:
+        raise TargetError(
+            f"Profile '{profile.name}' asks for runtime '{profile.runtime}', which is not known here: "
+            f"choose one of {', '.join(sorted(known))}, or install the package that adds it."
+        )
+    if missing := _missing(profile.runtime):
+        raise TargetError(f"Profile '{profile.name}' needs runtime '{profile.runtime}': {missing}")
+    device: Device = known[profile.runtime].load()(profile)
+    return device
+
+
+def runtimes() -> list[Runtime]:
+    """All runtimes and whether they work here; reads only the metadata of installed packages."""
+    rows = []
+    for name, entry in sorted(_known().items()):
+        package = name if name in SHIPPED else (entry.dist.name if entry.dist else "")
+        missing = _missing(name)
+        rows.append(Runtime(name, not missing, "" if missing else _version(package), missing))
+    return rows
+
+
+def _known() -> dict[str, importlib.metadata.EntryPoint]:
+    shipped = [importlib.metadata.EntryPoint(name, value, GROUP) for name, value in SHIPPED.items()]
+    return _by_name([*shipped, *importlib.metadata.entry_points(group=GROUP)])
+
+
+def _by_name(entries: Iterable[importlib.metadata.EntryPoint]) -> dict[str, importlib.metadata.EntryPoint]:
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for entry in entries:
+        if entry.name in found:
+            raise UsageError(f"Two runtimes are called '{entry.name}': {found[entry.name].value} and {entry.value}.")
+        found[entry.name] = entry
+    return found
+
+
+def _missing(name: str) -> str:
+    if name not in SHIPPED or importlib.util.find_spec(name):
+        return ""
+    return f"package '{name}' is not installed; get it with: {INSTALL[name]}"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

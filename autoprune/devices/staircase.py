@@ -1,0 +1,135 @@
+"""The channel staircase: the widths at which the latency of convolutions steps, measured on the device.
+
+Vector units compute whole registers, so that 57 channels can cost as much as 64, or more. The probe times short chains
+of 3x3 and 1x1 convolutions over a range of widths, interleaved, and finds the greatest multiple below which cutting
+saves next to nothing.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import platformdirs
+from pydantic import PositiveFloat, PositiveInt, ValidationError
+
+from autoprune.devices._base import Device
+from autoprune.devices.timing import measure_together
+from autoprune.documents import Strict
+from autoprune.hardware import TimingPolicy
+from autoprune.records import Artifact
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+MULTIPLES = (32, 16, 8, 4, 2)
+WIDTHS = tuple(sorted({*range(32, 97, 4), 45, 46, 47, 61, 62, 63, 77, 78, 79}))
+KERNELS = (3, 1)
+LAYERS, SIZE = 2, 8
+LOST_SAVING = 0.25  # a multiple holds when widths between save less than this part of what smooth scaling would
+SCALES = 0.5  # latency grows at least with this power of the width, or it is overhead that was timed
+POLICY = TimingPolicy(warmup_ms=2, blocks=7, block_ms=2, settle_percent=30, max_seconds=2)
+
+
+class Staircase(Strict):
+    """Latency by kernel and width, and the multiple read from it; 1 when nothing steps."""
+
+    multiple: PositiveInt
+    latency_ms: Mapping[str, Mapping[int, PositiveFloat]]
+
+
+def staircase(device: Device) -> Staircase:
+    """The staircase of ``device``, measured once per fingerprint and number of threads, then read from the cache.
+
+    Raises:
+        StageError: kind ``unsettled``, ``runtime``: it could not be measured.
+    """
+    name = f"{device.fingerprint}-{device.profile.options.threads}.json"
+    path = platformdirs.user_cache_path("autoprune") / "staircases" / name
+    with contextlib.suppress(OSError, ValidationError, UnicodeDecodeError):
+        return Staircase.model_validate_json(path.read_text(encoding="utf-8"))
+    found = probe(device)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs seconds next time
+        _write(path, found.model_dump_json(indent=1))
+    return found
+
+
+def probe(device: Device) -> Staircase:
+    """Measure the staircase now. Raises as `staircase`."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as opened:
+        sessions = {}
+        for kernel in KERNELS:
+            for width in WIDTHS:
+                artifact = _artifact(Path(folder) / f"{kernel}-{width}.onnx", width, kernel)
+                inputs = [np.ones((1, width, SIZE, SIZE), np.float32)]
+                sessions[f"{kernel} {width}"] = opened.enter_context(device.open(artifact, inputs))
+        circumstances = device.circumstances("fp32")
+        measured = measure_together(sessions, POLICY, dict.fromkeys(sessions, circumstances))
+    latency_ms = {
+        f"{kernel}x{kernel}": {width: measured[f"{kernel} {width}"].median_ms for width in WIDTHS} for kernel in KERNELS
+    }
+    return Staircase(multiple=find_multiple(latency_ms), latency_ms=latency_ms)
+
+
+def find_multiple(latency_ms: Mapping[str, Mapping[int, float]]) -> int:
+    """The greatest of ``MULTIPLES`` that holds over all kernels, or 1.
+
+    For a multiple, every width between is compared with the next multiple above: what it saves, against what it would
+    save if latency grew with a power of the width (the power that joins the narrowest and the widest).
+    """
+    return next((multiple for multiple in MULTIPLES if _holds(multiple, latency_ms)), 1)
+
+
+def _holds(multiple: int, latency_ms: Mapping[str, Mapping[int, float]]) -> bool:
+    saved, expected = 0.0, 0.0
+    for stairs in latency_ms.values():
+        first, last = min(stairs), max(stairs)
+        power = math.log(stairs[last] / stairs[first]) / math.log(last / first)
+        if power < SCALES:
+            return False
+        for width in stairs:
+            above = -(-width // multiple) * multiple
+            if above != width and above in stairs:
+                saved += math.log(stairs[above] / stairs[width])
+                expected += power * math.log(above / width)
+    return saved < LOST_SAVING * expected
+
+
+def _artifact(path: Path, width: int, kernel: int) -> Artifact:
+    content = convolutions(width, kernel=kernel, layers=LAYERS, size=SIZE).SerializeToString()
+    path.write_bytes(content)
+    return Artifact(path=path, precision="fp32", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+
+
+def convolutions(width: int, *, kernel: int, layers: int, size: int) -> "ModelProto":
+    """A chain of ``layers`` convolutions with ReLU: input and output (n, width, size, size), random weights."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    generator = np.random.default_rng(0)
+    nodes, weights, last = [], [], "input"
+    for layer in range(layers):
+        weight = generator.normal(0, math.sqrt(2 / (width * kernel**2)), (width, width, kernel, kernel))
+        weights.append(numpy_helper.from_array(weight.astype(np.float32), f"weight{layer}"))
+        padding = [kernel // 2] * 4
+        nodes.append(
+            helper.make_node("Conv", [last, f"weight{layer}"], [f"conv{layer}"], name=f"conv{layer}", pads=padding)
+        )
+        last = f"relu{layer}"
+        nodes.append(helper.make_node("Relu", [f"conv{layer}"], [last], name=last))
+    shape: list[str | int | None] = ["n", width, size, size]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("input", last)]
+    graph = helper.make_graph(nodes, "convolutions", ends[:1], ends[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
