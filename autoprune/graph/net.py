@@ -32,6 +32,11 @@ class GraphNet(nn.Module):
             _descend(self, path.split(".")[:-1])
         self._run = _compile(graph)
 
+    @property
+    def graph(self) -> Graph:
+        """The graph that it runs, which copies share."""
+        return self._graph
+
     def forward(self, *args: Any) -> Any:
         return self._run(self, *args)
 
