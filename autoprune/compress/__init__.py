@@ -1,0 +1,20 @@
+"""Recipe -> smaller model. The order is fixed: rank, cut, recover; then, on the exported artifact, quantise."""
+
+from autoprune.compress.criteria import Criterion, criteria, criterion
+from autoprune.compress.pipeline import Saliencies, compress, select
+from autoprune.compress.quantize import quantize_onnx
+from autoprune.compress.recover import Recovery, Reference, recoveries, recovery
+
+__all__ = [
+    "Criterion",
+    "Recovery",
+    "Reference",
+    "Saliencies",
+    "compress",
+    "criteria",
+    "criterion",
+    "quantize_onnx",
+    "recoveries",
+    "recovery",
+    "select",
+]
