@@ -1,4 +1,4 @@
-"""nn.Module -> exported graph, its prune groups, the cut. Torch is needed only by the submodules, `autoprune.graph.model` first."""
+"""nn.Module -> exported graph, its prune groups, the cut. Only the submodules need torch: start at ``model``."""
 
 from autoprune.graph.groups import Blocked, Proof, PruneGroup, Slice
 

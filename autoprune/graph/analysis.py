@@ -11,7 +11,7 @@ from torch.fx import Graph, Node
 
 from autoprune.graph.atoms import Atoms, Axis
 from autoprune.graph.groups import Blocked
-from autoprune.graph.rules import RULES, Axes, lookup, numbers, operator_name, sizes, tensor_of
+from autoprune.graph.rules import RULES, Axes, is_pointwise, lookup, numbers, operator_name, sizes, tensor_of
 from autoprune.graph.rules.elementwise import pointwise
 
 
@@ -44,10 +44,9 @@ class Analysis:
         return value if value is not None else []
 
     def parameter_axes(self, name: str) -> Axes:
+        """Atoms of a parameter or buffer; what the graph does not use is never cut."""
         tensor = self.state[name]
-        if id(tensor) not in self._tensors:
-            self._tensors[id(tensor)] = [self.atoms.fresh(size) if size > 1 else None for size in tensor.shape]
-        return self._tensors[id(tensor)]
+        return self._tensors.get(id(tensor), [None] * tensor.dim())
 
     def unify(self, left: Axis, right: Axis) -> Axis:
         """Couple two dimensions; returns the one to carry on with."""
@@ -94,16 +93,19 @@ class Analysis:
         if not isinstance(node.target, OpOverload) and tensor_of(node) is None:
             return None  # arithmetic on sizes
         found = lookup(RULES, node)
-        if found is None and isinstance(node.target, OpOverload) and torch.Tag.pointwise in node.target.tags:
+        if found is None and is_pointwise(node):
             found = pointwise
         return self._unknown(node) if found is None else found(self, node)
 
     def _attribute(self, node: Node) -> Axes | None:
         if str(node.target) not in self.state:
             return None
-        if isinstance(self.state[str(node.target)], torch.nn.Parameter):
+        tensor = self.state[str(node.target)]
+        if isinstance(tensor, torch.nn.Parameter):
             self.clean.add(node)
-        return self.parameter_axes(str(node.target))
+        if id(tensor) not in self._tensors:
+            self._tensors[id(tensor)] = [self.atoms.fresh(size) if size > 1 else None for size in tensor.shape]
+        return self._tensors[id(tensor)]
 
     def _item(self, node: Node) -> Any:
         source, index = node.args

@@ -59,7 +59,7 @@ class Atoms:
         return tuple(dict.fromkeys(leaf for part in self._parts[root] for leaf in self.leaves(part)))
 
     def product(self, outer: int, inner: int) -> int:
-        if outer == FROZEN or outer == inner:
+        if outer in (FROZEN, inner):
             return inner
         if inner == FROZEN:
             return outer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +19,11 @@ _CHECKS = ("_assert", "sym_constrain_range")
 
 @dataclass(frozen=True)
 class Captured:
-    """The dense model: its graph, its tensors by the user's names (tied ones share a tensor) and the examples it was traced with."""
+    """The dense model: graph, tensors by the user's names (tied ones are one tensor), and the traced examples."""
 
     graph: Graph
     state: dict[str, Tensor]
-    constants: dict[str, object]
+    constants: Mapping[str, object]
     in_spec: object
     out_spec: object
     example_inputs: tuple[Tensor, ...]
@@ -57,11 +57,9 @@ def _export(
     module: nn.Module, batched: tuple[Tensor, ...], original: tuple[Tensor, ...]
 ) -> tuple[ExportedProgram, bool]:
     shapes = tuple({0: Dim.AUTO} if value.dim() else None for value in batched)
-    try:
+    with contextlib.suppress(Exception):  # some models refuse a dynamic batch only; the second attempt tells
         program = torch.export.export(module, batched, dynamic_shapes=shapes, strict=False)
         return program, _is_dynamic(program)
-    except Exception:
-        pass  # some models refuse a dynamic batch only; the second attempt tells
     try:
         return torch.export.export(module, original, strict=False), False
     except Exception as error:
@@ -104,13 +102,18 @@ def _drop_checks(graph: Graph) -> None:
 
 
 def _snapshot(module: nn.Module, traced: GraphModule) -> dict[str, Tensor]:
-    """Copies of all tensors, in the user's order, then what the exporter lifted; one copy per tied tensor."""
+    """Copies of the tensors in the user's order, then what the exporter lifted; one copy per tied tensor.
+
+    A module of which the graph uses nothing (an auxiliary head) is left out.
+    """
     copies: dict[int, Tensor] = {}
     state: dict[str, Tensor] = {}
-    used = {str(node.target) for node in traced.graph.nodes if node.op == "get_attr"}
+    used = {str(node.target) for node in traced.graph.nodes if node.op == "get_attr" and node.users}
+    owners = {name.rpartition(".")[0] for name in used}
     for source in (module, traced):
         for name, value in _tensors(source):
-            if name not in state and (source is module or name in used):
+            known = name.rpartition(".")[0] in owners if source is module else name in used
+            if name not in state and known:
                 state[name] = copies.setdefault(id(value), _copy(value))
     return state
 

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_macs(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> int:
-    """Multiply-accumulates of one evaluation pass over ``example_inputs``: half of what PyTorch's FLOP counter counts."""
+    """Multiply-accumulates of one pass over ``example_inputs``: half of what PyTorch's FLOP counter counts."""
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:

@@ -130,8 +130,7 @@ def alive_atoms(leaves: npt.NDArray[np.int64], dead: Mapping[str, npt.NDArray[np
     keys = np.ones(len(leaves), dtype=bool)
     for removed in dead.values():
         keys[removed] = False
-    alive: Mask = keys[leaves].all(axis=1)
-    return alive
+    return np.asarray(keys[leaves].all(axis=1))
 
 
 def alive_count(axis: Axis, size: int, alive: Mask) -> int:

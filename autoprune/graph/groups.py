@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of one parameter or buffer that belongs to a group: ``index[u]`` are unit u's positions along ``dim``."""
+    """The part of one tensor that belongs to a group: ``index[u]`` are unit u's positions along ``dim``."""
 
     parameter: str
     dim: int
@@ -18,8 +18,8 @@ class Slice:
 class PruneGroup:
     """Interchangeable units, each of which is removed from all ``members`` together or not at all.
 
-    ``macs`` are the multiply-accumulates (batch 1) of the operators that shrink with the group. ``exact`` says that removing
-    a unit equals zeroing it; where it is False (a LayerNorm or softmax runs over the units) the arithmetic changes.
+    ``macs`` are the multiply-accumulates (batch 1) of the operators that shrink with the group. ``exact`` says that
+    removing a unit equals zeroing it; where False (a LayerNorm or softmax runs over the units) the arithmetic changes.
     """
 
     id: str

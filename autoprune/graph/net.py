@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,11 +12,11 @@ from torch.fx import Graph
 
 
 class GraphNet(nn.Module):
-    """Runs ``graph`` on its own parameters; ``train()``, ``eval()``, ``deepcopy`` and ``state_dict`` work as in the user's model.
+    """Runs ``graph`` on its own parameters; ``train()``, ``deepcopy``, ``state_dict`` work as in the user's model.
 
     The graph reads each module's ``training`` flag where it needs it (``b.0.bn1.training``), so one BatchNorm can be
-    frozen by ``net.get_submodule("b.0.bn1").eval()``. Regularisers that leave no operator in evaluation mode (stochastic
-    depth, dropout inside fused attention) are absent while training. Copies share the graph: treat it as immutable.
+    frozen by ``net.get_submodule("b.0.bn1").eval()``. Regularisers that leave no operator in evaluation mode
+    (stochastic depth, dropout inside fused attention) are absent. Copies share the graph: treat it as immutable.
     """
 
     def __init__(
@@ -45,8 +46,6 @@ class GraphNet(nn.Module):
         memo[id(self)] = copied
         shared = {id(value): value for value in (self._graph, self._in_spec, self._out_spec, self._run)}
         memo.update(shared)
-        import copy
-
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
 

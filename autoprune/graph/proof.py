@@ -62,10 +62,8 @@ def _try(graph: PrunableGraph, groups: Sequence[PruneGroup]) -> Proof:
         return Proof(name, None, "the cut model returns other shapes")
     if not all(group.exact for group in groups):
         return Proof(name, None, None)
-    error = _deviation(outputs[0], _run(graph.zeroed(keep).eval(), graph.example_inputs))
-    return Proof(
-        name, error, None if error < TOLERANCE else f"the cut model deviates from the zeroed one by {error:.1e}"
-    )
+    off = _deviation(outputs[0], _run(graph.zeroed(keep).eval(), graph.example_inputs))
+    return Proof(name, off, None if off < TOLERANCE else f"the cut model deviates from the zeroed one by {off:.1e}")
 
 
 def _batches(graph: PrunableGraph) -> list[tuple[Tensor, ...]]:

@@ -67,6 +67,15 @@ def lookup(registry: dict[str, T], node: Node) -> T | None:
     return registry.get(name) or registry.get(name.removesuffix("_"))
 
 
+def is_pointwise(node: Node) -> bool:
+    """Does PyTorch tag the operator, or the plain form of an in-place one, as pointwise?"""
+    if not isinstance(node.target, OpOverload) or node.target.namespace != "aten":
+        return False
+    packet = getattr(torch.ops.aten, operator_name(node).removesuffix("_"), None)
+    overloads = [getattr(packet, name) for name in packet.overloads()] if packet is not None else [node.target]
+    return any(torch.Tag.pointwise in overload.tags for overload in [node.target, *overloads])
+
+
 def argument(node: Node, name: str) -> Any:
     """The value passed for, or the default of, one argument of an ATen operator."""
     position, schema = _position(node, name)
@@ -95,19 +104,24 @@ def _position(node: Node, name: str) -> tuple[int, Any]:
     raise KeyError(f"{node.target} has no argument {name!r}")
 
 
+def positional(node: Node, number: int = 0) -> Any:
+    """A positional argument, most often the node that the operator works on."""
+    return node.args[number]
+
+
 def tensor_of(node: Node) -> Tensor | None:
     value = node.meta.get("val")
     return value if isinstance(value, Tensor) else None
 
 
-def sizes(node: Node) -> list[int | None]:
+def sizes(node: Any) -> list[int | None]:
     """Sizes of a node's result, None where symbolic."""
     value = tensor_of(node)
     return [] if value is None else [size if isinstance(size, int) else None for size in value.shape]
 
 
-def numbers(node: Node) -> list[int]:
-    """Sizes of a node's result with a large prime in place of each symbol, so that equal products mean equal dimensions."""
+def numbers(node: Any) -> list[int]:
+    """Sizes with a large number in place of each symbol, so that equal products mean equal dimensions."""
     value = tensor_of(node)
     return [] if value is None else [_number(size) for size in value.shape]
 

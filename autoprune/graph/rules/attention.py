@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch.fx import Node
 
+from autoprune.graph.atoms import Axis
 from autoprune.graph.rules._base import Axes, argument, rewrite, rule, set_argument, sizes
 
 if TYPE_CHECKING:
@@ -40,14 +42,13 @@ def attention(analysis: Analysis, node: Node) -> Axes:
     return result
 
 
-def _share_heads(analysis: Analysis, node: Node) -> object:
+def _share_heads(analysis: Analysis, node: Node) -> Axis:
     """Grouped queries: query head (kv head, member)."""
-    import numpy as np
-
     query, key = argument(node, "query"), argument(node, "key")
     heads, shared = sizes(query)[-3], sizes(key)[-3]
     axis, kv = analysis.axes(query)[-3], analysis.axes(key)[-3]
-    assert heads is not None and shared is not None
+    assert heads is not None
+    assert shared is not None
     if axis is None or kv is None:
         analysis.freeze(axis, kv)
         return None

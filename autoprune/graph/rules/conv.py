@@ -8,7 +8,7 @@ import numpy as np
 from torch.fx import Node
 
 from autoprune.graph.atoms import FROZEN, Axis
-from autoprune.graph.rules._base import Axes, argument, has_argument, rewrite, rule, set_argument, sizes
+from autoprune.graph.rules._base import Axes, argument, has_argument, positional, rewrite, rule, set_argument, sizes
 
 if TYPE_CHECKING:
     from autoprune.graph.analysis import Analysis
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def convolution(analysis: Analysis, node: Node) -> Axes:
     """x (N, C, ...) with weight (O, C / groups, ...): channel c of C is (group, member), so is o of O."""
     if has_argument(node, "transposed") and argument(node, "transposed"):
-        return transposed_convolution(analysis, node)
+        return _convolve(analysis, node, 1)
     return _convolve(analysis, node, 0)
 
 
@@ -30,7 +30,7 @@ def transposed_convolution(analysis: Analysis, node: Node) -> Axes:
 
 
 def _convolve(analysis: Analysis, node: Node, out_dim: int) -> Axes:
-    source, weight, bias = node.args[0], argument(node, "weight"), argument(node, "bias")
+    source, weight, bias = positional(node), argument(node, "weight"), argument(node, "bias")
     source_axes, weight_axes = analysis.axes(source), analysis.axes(weight)
     channel = len(source_axes) - (len(weight_axes) - 2) - 1
     analysis.freeze(*weight_axes[2:], *source_axes[channel + 1 :])
@@ -61,7 +61,9 @@ def _grouped(
     atoms, (full, member) = analysis.atoms, analysis.axes(weight)[:2]
     full_size, member_size = sizes(weight)[:2]
     channels, channel_count = source
-    assert full_size is not None and member_size is not None and channel_count is not None
+    assert full_size is not None
+    assert member_size is not None
+    assert channel_count is not None
     if channels is None:
         channels = np.full(channel_count, FROZEN, dtype=np.int64)
     full = atoms.fresh(full_size) if full is None else full
@@ -89,7 +91,7 @@ def _join(analysis: Analysis, outer: Axis, rows: int, inner: Axis, columns: int)
 
 def _count(analysis: Analysis, node: Node, result: Axes, weight: Node, out_dim: int) -> None:
     """out channels x out space x (in channels / groups) x kernel; a transposed one runs over the input's space."""
-    shape = node if out_dim == 0 else node.args[0]
+    shape = node if out_dim == 0 else positional(node)
     assert isinstance(shape, Node)
     space = [(None, size) for size in sizes(shape)[len(result) - len(sizes(weight)) + 2 :]]
     kernel = [(None, size) for size in sizes(weight)[2:]]
@@ -107,7 +109,7 @@ def regroup(cut: Cut, old: Node, new: Node) -> None:
     """The number of groups is what is left of them: channels over members."""
     groups = argument(old, "groups")
     if groups > 1:
-        source, weight = old.args[0], argument(old, "weight")
+        source, weight = positional(old), argument(old, "weight")
         channel = len(sizes(source)) - len(sizes(weight)) + 1
         if "transpose" in str(old.target):
             set_argument(new, "groups", cut.size(old, channel) // cut.size(weight, 1))
@@ -121,9 +123,9 @@ def regroup(cut: Cut, old: Node, new: Node) -> None:
     "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d",
     "upsample_trilinear3d", "grid_sampler", "grid_sampler_2d", "max_pool2d_with_indices",
 )  # fmt: skip
-def spatial(analysis: Analysis, node: Node) -> object:
+def spatial(analysis: Analysis, node: Node) -> Axes | list[Axes]:
     """Keeps (batch, channel), works within space."""
-    source = node.args[0]
+    source = positional(node)
     axes = analysis.axes(source)
     analysis.freeze(
         *axes[2:], *(axis for other in node.all_input_nodes if other is not source for axis in analysis.axes(other))

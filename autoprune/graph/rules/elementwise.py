@@ -8,7 +8,7 @@ import torch
 from torch.fx import Node
 
 from autoprune.graph.atoms import Axis
-from autoprune.graph.rules._base import Axes, argument, rewrite, rule, sizes, tensor_of
+from autoprune.graph.rules._base import Axes, argument, positional, rewrite, rule, sizes, tensor_of
 
 if TYPE_CHECKING:
     from autoprune.graph.analysis import Analysis
@@ -59,16 +59,16 @@ def _keeps_zero(analysis: Analysis, node: Node, operands: list[Node]) -> bool:
     args = torch.fx.node.map_arg(node.args, probe)
     kwargs = torch.fx.node.map_arg(node.kwargs, probe)
     try:
-        return bool((node.target(*args, **kwargs) == 0).all())  # type: ignore[operator]
+        return callable(node.target) and bool((node.target(*args, **kwargs) == 0).all())
     except Exception:
         return False
 
 
 @rule("dropout", "feature_dropout", "alpha_dropout")
 def dropout(analysis: Analysis, node: Node) -> Axes:
-    if argument(node, "input") in analysis.clean:
+    if positional(node) in analysis.clean:
         analysis.clean.add(node)
-    return list(analysis.axes(argument(node, "input")))
+    return list(analysis.axes(positional(node)))
 
 
 @rewrite("dropout", "feature_dropout", "alpha_dropout")
@@ -78,11 +78,11 @@ def switch_dropout(cut: Cut, old: Node, new: Node) -> None:
 
 @rule("prelu")
 def prelu(analysis: Analysis, node: Node) -> Axes:
-    axes = list(analysis.axes(node.args[0]))
-    (slope,) = analysis.axes(node.args[1])
+    axes = list(analysis.axes(positional(node)))
+    (slope,) = analysis.axes(positional(node, 1))
     if slope is not None:
         axes[1] = analysis.unify(axes[1], slope)
-    if node.args[0] in analysis.clean:
+    if positional(node) in analysis.clean:
         analysis.clean.add(node)
     return axes
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch.fx import Node
 
 from autoprune.graph.atoms import FROZEN, Axis
-from autoprune.graph.rules._base import Axes, argument, numbers, rewrite, rule, set_argument, sizes
+from autoprune.graph.rules._base import Axes, argument, numbers, positional, rewrite, rule, set_argument, sizes
 
 if TYPE_CHECKING:
     from autoprune.graph.analysis import Analysis
@@ -22,7 +22,7 @@ def _carry_clean(analysis: Analysis, node: Node, *sources: Any) -> None:
 
 @rule("cat", "concat", "concatenate")
 def concatenate(analysis: Analysis, node: Node) -> Axes:
-    tensors = [tensor for tensor in node.args[0] if sizes(tensor) != [0]]  # type: ignore[union-attr, arg-type]
+    tensors = [tensor for tensor in positional(node) if sizes(tensor) != [0]]
     _carry_clean(analysis, node, *tensors)
     result = list(analysis.axes(tensors[0]))
     along = argument(node, "dim") % len(result)
@@ -30,7 +30,7 @@ def concatenate(analysis: Analysis, node: Node) -> Axes:
         for dim, axis in enumerate(analysis.axes(tensor)):
             if dim != along:
                 result[dim] = analysis.unify(result[dim], axis)
-    result[along] = _joined(analysis, [(analysis.axes(tensor)[along], sizes(tensor)[along]) for tensor in tensors])  # type: ignore[arg-type]
+    result[along] = _joined(analysis, [(analysis.axes(tensor)[along], sizes(tensor)[along]) for tensor in tensors])
     return result
 
 
@@ -45,10 +45,10 @@ def _joined(analysis: Analysis, parts: list[tuple[Axis, int | None]]) -> Axis:
 
 @rule("stack")
 def stack(analysis: Analysis, node: Node) -> Axes:
-    tensors = node.args[0]
-    _carry_clean(analysis, node, *tensors)  # type: ignore[misc]
-    result = list(analysis.axes(tensors[0]))  # type: ignore[index]
-    for tensor in tensors[1:]:  # type: ignore[index]
+    tensors = positional(node)
+    _carry_clean(analysis, node, *tensors)
+    result = list(analysis.axes(tensors[0]))
+    for tensor in tensors[1:]:
         result = [analysis.unify(left, right) for left, right in zip(result, analysis.axes(tensor), strict=True)]
     dim = argument(node, "dim")
     result.insert(dim if dim >= 0 else dim + len(result) + 1, None)
@@ -57,7 +57,7 @@ def stack(analysis: Analysis, node: Node) -> Axes:
 
 @rule("slice")
 def take_slice(analysis: Analysis, node: Node) -> Axes:
-    source, dim = node.args[0], argument(node, "dim")
+    source, dim = positional(node), argument(node, "dim")
     _carry_clean(analysis, node, source)
     axes = list(analysis.axes(source))
     if axes[dim] is not None:
@@ -70,7 +70,7 @@ def _sliced(analysis: Analysis, node: Node, dim: int, axis: Axis) -> Axis:
     bounds = _bounds(node)
     if bounds == slice(0, None, 1):
         return axis
-    if bounds is None or sizes(node.args[0])[dim] is None:  # type: ignore[arg-type]
+    if bounds is None or sizes(positional(node))[dim] is None:
         analysis.freeze(axis)
         return None
     return axis[bounds]
@@ -86,7 +86,7 @@ def _bounds(node: Node) -> slice | None:
 @rewrite("slice")
 def renew_slice(cut: Cut, old: Node, new: Node) -> Node | None:
     dim, bounds = argument(old, "dim"), _bounds(old)
-    alive = cut.alive(old.args[0], dim)
+    alive = cut.alive(positional(old), dim)
     if alive is None or alive.all() or bounds in (None, slice(0, None, 1)):
         return None
     picked = np.zeros(len(alive), dtype=bool)
@@ -110,26 +110,26 @@ def _take(cut: Cut, new: Node, dim: int, positions: np.ndarray[Any, Any]) -> Nod
 @rule("select")
 def select(analysis: Analysis, node: Node) -> Axes:
     """The selected index must stay."""
-    source, dim, index = node.args[0], argument(node, "dim"), argument(node, "index")
+    source, dim, index = positional(node), argument(node, "dim"), argument(node, "index")
     _carry_clean(analysis, node, source)
     axes = list(analysis.axes(source))
     axis = axes.pop(dim)
     if axis is not None:
-        analysis.freeze(axis if isinstance(index, Node) or len(axis) != sizes(source)[dim] else axis[[index]])  # type: ignore[arg-type]
+        analysis.freeze(axis if isinstance(index, Node) or len(axis) != sizes(source)[dim] else axis[[index]])
     return axes
 
 
 @rewrite("select")
 def renew_select(cut: Cut, old: Node, new: Node) -> None:
     dim, index = argument(old, "dim"), argument(old, "index")
-    alive = cut.alive(old.args[0], dim)
+    alive = cut.alive(positional(old), dim)
     if alive is not None and not isinstance(index, Node):
         set_argument(new, "index", int(alive[: index % len(alive)].sum()))
 
 
 @rule("unbind")
 def unbind(analysis: Analysis, node: Node) -> list[Axes]:
-    source, dim = node.args[0], argument(node, "dim")
+    source, dim = positional(node), argument(node, "dim")
     _carry_clean(analysis, node, source)
     axes = list(analysis.axes(source))
     analysis.freeze(axes.pop(dim))
@@ -138,7 +138,7 @@ def unbind(analysis: Analysis, node: Node) -> list[Axes]:
 
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
 def split(analysis: Analysis, node: Node) -> list[Axes]:
-    source, dim = node.args[0], argument(node, "dim")
+    source, dim = positional(node), argument(node, "dim")
     _carry_clean(analysis, node, source)
     axes = list(analysis.axes(source))
     axis = axes[dim]
@@ -153,7 +153,7 @@ def renew_split(cut: Cut, old: Node, new: Node) -> Node | None:
     import torch
 
     dim = argument(old, "dim")
-    alive = cut.alive(old.args[0], dim)
+    alive = cut.alive(positional(old), dim)
     if alive is None or alive.all():
         return None
     parts = np.split(alive, np.cumsum([int(part.shape[dim]) for part in old.meta["val"]])[:-1])
@@ -165,14 +165,14 @@ def renew_split(cut: Cut, old: Node, new: Node) -> Node | None:
 @rule("pad", "constant_pad_nd")
 def pad(analysis: Analysis, node: Node) -> Axes:
     """Padded positions are new indices: they may go when what they are added to goes (option-A shortcuts)."""
-    source, amounts = node.args[0], argument(node, "pad")
+    source, amounts = positional(node), argument(node, "pad")
     constant = argument(node, "mode") == "constant" if "constant_pad" not in str(node.target) else True
     axes = list(analysis.axes(source))
     if constant and not argument(node, "value"):
         _carry_clean(analysis, node, source)
     for number in range(len(amounts) // 2):
         dim = len(axes) - 1 - number
-        axes[dim] = _padded(analysis, axes[dim], sizes(source)[dim], amounts[2 * number : 2 * number + 2], constant)  # type: ignore[arg-type]
+        axes[dim] = _padded(analysis, axes[dim], sizes(source)[dim], amounts[2 * number : 2 * number + 2], constant)
     return axes
 
 
@@ -212,9 +212,9 @@ def embedding(analysis: Analysis, node: Node) -> Axes:
 
 @rule("index_select")
 def index_select(analysis: Analysis, node: Node) -> Axes:
-    axes = list(analysis.axes(node.args[0]))
+    axes = list(analysis.axes(positional(node)))
     dim = argument(node, "dim")
-    _carry_clean(analysis, node, node.args[0])
+    _carry_clean(analysis, node, positional(node))
     analysis.freeze(axes[dim], *analysis.axes(argument(node, "index")))
     axes[dim] = None
     return axes
@@ -223,7 +223,7 @@ def index_select(analysis: Analysis, node: Node) -> Axes:
 @rule("index")
 def index(analysis: Analysis, node: Node) -> Axes:
     """Indexed dimensions stay whole; the others pass (in place when the indices are adjacent, else behind them)."""
-    source, indices = node.args[0], list(argument(node, "indices"))
+    source, indices = positional(node), list(argument(node, "indices"))
     _carry_clean(analysis, node, source)
     axes = list(analysis.axes(source))
     indices += [None] * (len(axes) - len(indices))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.fx import Node
 
-from autoprune.graph.rules._base import Axes, argument, rule, sizes
+from autoprune.graph.rules._base import Axes, argument, positional, rule, sizes
 from autoprune.graph.rules.elementwise import broadcast
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def linear(analysis: Analysis, node: Node) -> Axes:
 @rule("matmul", "bmm", "mm")
 def matmul(analysis: Analysis, node: Node) -> Axes:
     """(..., M, K) times (..., K, N), batch dimensions broadcast."""
-    left, right = node.args[0], node.args[1]
-    assert isinstance(left, Node) and isinstance(right, Node)
+    left, right = positional(node), positional(node, 1)
+    assert isinstance(left, Node)
+    assert isinstance(right, Node)
     a, b = analysis.axes(left), analysis.axes(right)
     row = b[-2] if len(b) > 1 else b[-1]
     inner = analysis.unify(a[-1], row)
@@ -70,27 +71,27 @@ def _meet(analysis: Analysis, node: Node, operands: list[Node], dim: int, matrix
 
 @rule("addmm", "baddbmm")
 def addmm(analysis: Analysis, node: Node) -> Axes:
-    bias, left, right = node.args[:3]
+    bias, left, right = (positional(node, number) for number in range(3))
     a, b = analysis.axes(left), analysis.axes(right)
     inner = analysis.unify(a[-1], b[-2])
     analysis.contracts(inner, left, right)
     lead = [analysis.unify(x, y) for x, y in zip(a[:-2], b[:-2], strict=True)]
     result = [*lead, a[-2], b[-1]]
     for dim in range(len(result)):
-        met = broadcast(analysis, [bias], node, dim)  # type: ignore[list-item]
-        position = dim - len(result) + len(sizes(bias))  # type: ignore[arg-type]
-        if position >= 0 and sizes(bias)[position] != 1:  # type: ignore[arg-type]
+        met = broadcast(analysis, [bias], node, dim)
+        position = dim - len(result) + len(sizes(bias))
+        if position >= 0 and sizes(bias)[position] != 1:
             result[dim] = analysis.unify(result[dim], met)
     if a[-2] is None:
         analysis.clean.add(node)
-    _count(analysis, node, result, (b[-2], sizes(right)[-2]))  # type: ignore[arg-type]
+    _count(analysis, node, result, (b[-2], sizes(right)[-2]))
     return result
 
 
 @rule("einsum")
 def einsum(analysis: Analysis, node: Node) -> Axes:
     """Letters are dimensions: equal letters are coupled, letters missing on the right are summed over."""
-    equation, operands = str(node.args[0]).replace(" ", ""), node.args[1]
+    equation, operands = str(positional(node)).replace(" ", ""), positional(node, 1)
     assert isinstance(operands, list | tuple)
     if "->" not in equation or "." in equation:
         analysis.freeze(*(axis for operand in operands for axis in analysis.axes(operand)))

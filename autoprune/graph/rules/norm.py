@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch.fx import Node
 
-from autoprune.graph.rules._base import Axes, argument, rewrite, rule, set_argument, sizes
+from autoprune.graph.rules._base import Axes, argument, positional, rewrite, rule, set_argument, sizes
 
 if TYPE_CHECKING:
     from autoprune.graph.analysis import Analysis
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @rule("batch_norm", "instance_norm")
 def batch_norm(analysis: Analysis, node: Node) -> Axes:
     """Channel by channel; with batch statistics every other dimension is averaged over."""
-    source, weight = node.args[0], argument(node, "weight")
+    source, weight = positional(node), argument(node, "weight")
     axes = list(analysis.axes(source))
     for name in ("weight", "bias", "running_mean", "running_var"):
         for axis in analysis.axes(argument(node, name)):
@@ -38,7 +38,7 @@ def switch_batch_norm(cut: Cut, old: Node, new: Node) -> None:
 
 @rule("layer_norm", "rms_norm", "_fused_rms_norm")
 def layer_norm(analysis: Analysis, node: Node) -> Axes:
-    source, weight = node.args[0], argument(node, "weight")
+    source, weight = positional(node), argument(node, "weight")
     axes = list(analysis.axes(source))
     count = len(argument(node, "normalized_shape"))
     names = ("weight", "bias") if "layer_norm" in str(node.target) else ("weight",)
@@ -55,7 +55,7 @@ def layer_norm(analysis: Analysis, node: Node) -> Axes:
 
 @rewrite("layer_norm", "rms_norm")
 def renormalize(cut: Cut, old: Node, new: Node) -> None:
-    source, count = old.args[0], len(argument(old, "normalized_shape"))
+    source, count = positional(old), len(argument(old, "normalized_shape"))
     rank = len(sizes(old))
     set_argument(new, "normalized_shape", [cut.size(source, dim) for dim in range(rank - count, rank)])
 
@@ -63,7 +63,7 @@ def renormalize(cut: Cut, old: Node, new: Node) -> None:
 @rule("group_norm")
 def group_norm(analysis: Analysis, node: Node) -> Axes:
     """Channel (group, member): whole groups leave the others alone, members change their group's statistics."""
-    source, groups = node.args[0], argument(node, "num_groups")
+    source, groups = positional(node), argument(node, "num_groups")
     axes = list(analysis.axes(source))
     for name in ("weight", "bias"):
         for axis in analysis.axes(argument(node, name)):
@@ -90,6 +90,6 @@ def regroup_norm(cut: Cut, old: Node, new: Node) -> None:
 
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax")
 def softmax(analysis: Analysis, node: Node) -> Axes:
-    axes = list(analysis.axes(node.args[0]))
+    axes = list(analysis.axes(positional(node)))
     analysis.mixes(axes[argument(node, "dim")])
     return axes

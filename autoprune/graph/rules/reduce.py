@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch.fx import Node
 
-from autoprune.graph.rules._base import Axes, argument, has_argument, rule, sizes
+from autoprune.graph.rules._base import Axes, argument, has_argument, positional, rule, sizes
 
 if TYPE_CHECKING:
     from autoprune.graph.analysis import Analysis
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 def reduction(analysis: Analysis, node: Node) -> object:
     """Only a sum over zeros is the sum over what is kept; a mean divides by fewer."""
-    source = node.args[0]
+    source = positional(node)
     axes = analysis.axes(source)
     several = isinstance(node.meta.get("val"), tuple | list)
     if len(node.all_input_nodes) > 1:
@@ -64,11 +64,9 @@ def ordered(analysis: Analysis, node: Node) -> object:
     """The position along the dimension matters: it stays whole."""
     from autoprune.graph.analysis import frozen_like
 
-    source = node.args[0]
+    source = positional(node)
     axes = list(analysis.axes(source))
-    dims = (
-        node.args[-1] if "roll" in str(node.target) else argument(node, "dims" if "flip" in str(node.target) else "dim")
-    )
+    dims = argument(node, "dims" if has_argument(node, "dims") else "dim")
     listed = dims if isinstance(dims, list | tuple) else [dims]
     if not axes or None in listed or not listed:
         analysis.freeze(*axes)

@@ -10,7 +10,17 @@ import numpy as np
 from torch.fx import Node
 
 from autoprune.graph.atoms import Axis
-from autoprune.graph.rules._base import Axes, argument, has_argument, numbers, rewrite, rule, set_argument, sizes
+from autoprune.graph.rules._base import (
+    Axes,
+    argument,
+    has_argument,
+    numbers,
+    positional,
+    rewrite,
+    rule,
+    set_argument,
+    sizes,
+)
 
 if TYPE_CHECKING:
     from autoprune.graph.analysis import Analysis
@@ -20,7 +30,7 @@ if TYPE_CHECKING:
 @rule("view", "reshape", "_unsafe_view", "flatten", "unflatten", "view_as", "reshape_as", "_reshape_alias", "ravel")
 def reshape(analysis: Analysis, node: Node) -> Axes:
     """Blocks of dimensions with equal products correspond; within a block: flatten, then split."""
-    source = node.args[0]
+    source = positional(node)
     assert isinstance(source, Node)
     _carry_clean(analysis, node)
     axes, before, after = analysis.axes(source), numbers(source), numbers(node)
@@ -39,7 +49,9 @@ def _blocks(before: list[int], after: list[int]) -> list[tuple[list[int], list[i
     blocks: list[tuple[list[int], list[int]]] = []
     i = o = 0
     while i < len(before) or o < len(after):
-        ins, outs, have, want = [], [], 1, 1
+        ins: list[int] = []
+        outs: list[int] = []
+        have = want = 1
         while True:
             if have == want and (ins or outs) and have != 1:
                 break
@@ -112,7 +124,7 @@ def resize(cut: Cut, old: Node, new: Node) -> None:
     """Renew the baked-in sizes that the cut changed."""
     name = next(n for n in ("size", "shape", "sizes") if has_argument(old, n))
     listed = argument(new, name)
-    first = argument(old, "dim") % len(sizes(old.args[0])) if has_argument(old, "dim") else 0  # type: ignore[arg-type]
+    first = argument(old, "dim") % len(sizes(positional(old))) if has_argument(old, "dim") else 0
     set_argument(new, name, [renew(cut, old, new, first + k, size) for k, size in enumerate(listed)])
 
 
@@ -131,17 +143,17 @@ def renew(cut: Cut, old: Node, new: Node, dim: int, size: Any) -> Any:
 @rule("permute", "transpose", "t", "numpy_T", "movedim", "swapaxes", "mT")
 def permute(analysis: Analysis, node: Node) -> Axes:
     _carry_clean(analysis, node)
-    source = node.args[0]
+    source = positional(node)
     axes = list(analysis.axes(source))
     name = str(node.target)
     if "permute" in name:
         return [axes[dim] for dim in argument(node, "dims")]
     if "movedim" in name:
-        order = _moved(len(axes), node.args[1], node.args[2])
+        order = _moved(len(axes), positional(node, 1), positional(node, 2))
         return [axes[dim] for dim in order]
     if "transpose" in name or "swapaxes" in name:
-        a, b = node.args[1], node.args[2]
-        axes[a], axes[b] = axes[b], axes[a]  # type: ignore[call-overload]
+        a, b = positional(node, 1), positional(node, 2)
+        axes[a], axes[b] = axes[b], axes[a]
         return axes
     return axes[::-1] if "mT" not in name else [*axes[:-2], axes[-1], axes[-2]]
 
@@ -158,7 +170,7 @@ def _moved(rank: int, source: Any, destination: Any) -> list[int]:
 @rule("unsqueeze")
 def unsqueeze(analysis: Analysis, node: Node) -> Axes:
     _carry_clean(analysis, node)
-    axes = list(analysis.axes(node.args[0]))
+    axes = list(analysis.axes(positional(node)))
     dim = argument(node, "dim")
     axes.insert(dim if dim >= 0 else dim + len(axes) + 1, None)
     return axes
@@ -167,8 +179,8 @@ def unsqueeze(analysis: Analysis, node: Node) -> Axes:
 @rule("squeeze")
 def squeeze(analysis: Analysis, node: Node) -> Axes:
     _carry_clean(analysis, node)
-    source = node.args[0]
-    axes, before = analysis.axes(source), sizes(source)  # type: ignore[arg-type]
+    source = positional(node)
+    axes, before = analysis.axes(source), sizes(source)
     dims = argument(node, "dim") if has_argument(node, "dim") else list(range(len(axes)))
     listed = {dim % len(axes) for dim in (dims if isinstance(dims, list | tuple) else [dims])}
     return [axis for dim, axis in enumerate(axes) if dim not in listed or before[dim] != 1]
@@ -178,7 +190,7 @@ def squeeze(analysis: Analysis, node: Node) -> Axes:
 def expand(analysis: Analysis, node: Node) -> Axes:
     """A copied dimension may be cut with whatever it meets later."""
     _carry_clean(analysis, node)
-    source = node.args[0]
+    source = positional(node)
     assert isinstance(source, Node)
     axes, before, after = analysis.axes(source), numbers(source), numbers(node)
     lead = len(after) - len(before)
@@ -196,7 +208,7 @@ def expand(analysis: Analysis, node: Node) -> Axes:
 def repeat(analysis: Analysis, node: Node) -> Axes:
     """Copies of each index live and die with it."""
     _carry_clean(analysis, node)
-    source = node.args[0]
+    source = positional(node)
     assert isinstance(source, Node)
     axes, before, after = analysis.axes(source), numbers(source), sizes(node)
     result: Axes = []
@@ -213,11 +225,11 @@ def repeat(analysis: Analysis, node: Node) -> Axes:
 @rule("sym_size")
 def size_of(analysis: Analysis, node: Node) -> None:
     """Sizes computed at run time must not move under the ones that were baked in."""
-    axes = analysis.axes(node.args[0])
+    axes = analysis.axes(positional(node))
     if axes:
-        analysis.freeze(axes[node.args[1]])  # type: ignore[index]
+        analysis.freeze(axes[positional(node, 1)])
 
 
 def _carry_clean(analysis: Analysis, node: Node) -> None:
-    if node.args[0] in analysis.clean:
+    if positional(node) in analysis.clean:
         analysis.clean.add(node)
