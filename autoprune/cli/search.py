@@ -1,0 +1,53 @@
+"""autoprune search: find the Pareto-best smaller models for a device."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoprune.cli._options import JsonOption, SpaceOption, TargetOption, TaskOption, TaskOptions, key_values
+
+
+def search(
+    *,
+    task: TaskOption,
+    option: TaskOptions = None,
+    target: TargetOption = "cpu",
+    space: SpaceOption = "default",
+    strategy: Annotated[str, typer.Option(help="How recipes are chosen: tpe, nsga2 or random.")] = "tpe",
+    trials: Annotated[int, typer.Option(min=1, help="Recipes to try, the dense model among them.")] = 40,
+    objectives: Annotated[
+        str,
+        typer.Option(help="Two or three of accuracy, latency_ms, size_bytes, peak_memory_bytes, macs, parameters."),
+    ] = "accuracy,latency_ms",
+    max_accuracy_drop: Annotated[
+        float | None, typer.Option(min=0.0, help="Goal: lose no more than this, in points (1 = 1 %).")
+    ] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Goal: no slower than this.")] = None,
+    min_speedup: Annotated[float | None, typer.Option(help="Goal: at least this many times faster.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Makes the sequence of recipes reproducible.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Run directory.", show_default="runs/TASK-TARGET-TIME")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show configuration, groups and size of the space; search nothing.")
+    ] = False,
+    json: JsonOption = False,
+) -> int:
+    """Find the Pareto-best smaller models for a device."""
+    from autoprune import engine
+    from autoprune.cli import _run
+    from autoprune.pareto import Goals
+
+    config = engine.configure(
+        task=task,
+        options=key_values(option),
+        target=target,
+        space=space,
+        strategy=strategy,
+        trials=trials,
+        objectives=[name.strip() for name in objectives.split(",")],
+        goals=Goals(max_accuracy_drop=max_accuracy_drop, max_latency_ms=max_latency_ms, min_speedup=min_speedup),
+        seed=seed,
+    )
+    if dry_run:
+        return _run.dry(config, json=json)
+    return _run.watched(lambda observer: engine.start(config, out=out, observer=observer), json=json)

@@ -1,0 +1,18 @@
+"""The loop, wired: configure, start, resume. `search` and `resume` are the Python interface."""
+
+from autoprune.engine.api import Run, configure, resume, search, start
+from autoprune.engine.config import RunInfo, SearchConfig
+from autoprune.engine.observer import Observer, Silent, Status
+
+__all__ = [
+    "Observer",
+    "Run",
+    "RunInfo",
+    "SearchConfig",
+    "Silent",
+    "Status",
+    "configure",
+    "resume",
+    "search",
+    "start",
+]

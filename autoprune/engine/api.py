@@ -1,0 +1,236 @@
+"""Start a run, go on with one: the only places where a run directory is written."""
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from autoprune.engine.config import RunInfo, SearchConfig, default_out
+from autoprune.engine.finalists import finish
+from autoprune.engine.loop import run_trials
+from autoprune.engine.observer import Observer, Silent
+from autoprune.engine.prepare import Prepared, changes, describe, prepare
+from autoprune.errors import AutopruneError, RunError, UsageError
+from autoprune.evaluate import Evaluator
+from autoprune.hardware import load_profile
+from autoprune.pareto import Goals, objectives
+from autoprune.space import load_space
+from autoprune.strategies import strategy
+from autoprune.study import Ledger, RunDirectory
+from autoprune.task import Task
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: ``document`` is its ``pareto.json``."""
+
+    directory: Path
+    document: Mapping[str, Any]
+
+    @property
+    def front(self) -> list[dict[str, Any]]:
+        """The finalists, fastest first."""
+        return list(self.document["front"])
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.directory / "report.html"
+
+
+def configure(
+    *,
+    task: str | None,
+    options: Mapping[str, str] | None = None,
+    target: str = "cpu",
+    space: str = "default",
+    strategy: str = "tpe",
+    trials: int = 40,
+    objectives: Sequence[str] = ("accuracy", "latency_ms"),
+    goals: Goals | None = None,
+    seed: int = 0,
+) -> SearchConfig:
+    """Resolve names into a configuration, before anything is spent.
+
+    Raises:
+        UsageError: something that does not exist or does not fit.
+    """
+    _check_names(strategy, objectives)
+    if trials < 1:
+        raise UsageError(f"A search needs at least one trial, not {trials}.")
+    return SearchConfig(
+        task=None if task is None else _absolute(task),
+        task_options={key: str(value) for key, value in (options or {}).items()},
+        profile=load_profile(target),
+        space=load_space(space),
+        strategy=strategy,
+        trials=trials,
+        objectives=tuple(objectives),
+        goals=goals or Goals(),
+        seed=seed,
+    )
+
+
+def start(
+    config: SearchConfig, *, out: Path | None = None, observer: Observer | None = None, task: Task | None = None
+) -> Run:
+    """A new run of ``config``; ``task`` only where the configuration names none.
+
+    Raises:
+        AutopruneError: what is wrong with the input; nothing is written before the input is known to be good.
+    """
+    observer = observer or Silent()
+    began = time.monotonic()
+    prepared = prepare(config, observer, task=task)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    directory = RunDirectory.create(out or default_out(prepared.task.name, config.profile.name, stamp))
+    with directory.locked(), _safely(directory, observer):
+        info = describe(prepared, datetime.now(UTC).isoformat(timespec="seconds"))
+        info = info.model_copy(update={"preparation_s": time.monotonic() - began})
+        info.save(directory)
+        return _drive(prepared, info, directory, observer)
+
+
+def resume(
+    run: Path | str,
+    *,
+    trials: int | None = None,
+    accept_changes: bool = False,
+    observer: Observer | None = None,
+    task: Task | None = None,
+) -> Run:
+    """Go on with the run in folder ``run``; a larger ``trials`` extends it.
+
+    Raises:
+        RunError: it is not a run, is corrupted, is driven by another process, or was made under other circumstances.
+    """
+    observer = observer or Silent()
+    directory = RunDirectory.open(Path(run))
+    with directory.locked(), _safely(directory, observer):
+        info = _extended(RunInfo.load(directory), trials)
+        prepared = prepare(info.config, observer, task=task)
+        info = _compared(info, prepared, accept_changes=accept_changes)
+        info.save(directory)
+        return _drive(prepared, info, directory, observer)
+
+
+def search(
+    *,
+    task: str | Task,
+    target: str = "cpu",
+    trials: int = 40,
+    out: Path | str | None = None,
+    options: Mapping[str, str] | None = None,
+    space: str = "default",
+    strategy: str = "tpe",
+    objectives: Sequence[str] = ("accuracy", "latency_ms"),
+    max_accuracy_drop: float | None = None,
+    max_latency_ms: float | None = None,
+    min_speedup: float | None = None,
+    seed: int = 0,
+    observer: Observer | None = None,
+) -> Run:
+    """Find the Pareto-best smaller models of ``task`` for ``target``; what ``autoprune search`` does.
+
+    Args:
+        task: a built-in task's name, ``FILE.py[:FUNCTION]``, or a `Task`.
+        target, space: a name that ships, or the path of a YAML file.
+        max_accuracy_drop: in units of the metric (0.01 is one point of accuracy).
+
+    Raises:
+        AutopruneError: the input is at fault; the message says what to do.
+    """
+    config = configure(
+        task=task if isinstance(task, str) else None,
+        options=options,
+        target=target,
+        space=space,
+        strategy=strategy,
+        trials=trials,
+        objectives=objectives,
+        goals=Goals(max_accuracy_drop=max_accuracy_drop, max_latency_ms=max_latency_ms, min_speedup=min_speedup),
+        seed=seed,
+    )
+    own = None if isinstance(task, str) else task
+    return start(config, out=None if out is None else Path(out), observer=observer, task=own)
+
+
+def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer: Observer) -> Run:
+    directory.note("started", trials=info.config.trials, autoprune=info.versions["autoprune"])
+    ledger = Ledger(directory, prepared.objectives, prepared.space.suggest)
+    observer.stage("exporting the dense model")
+    evaluator = Evaluator(
+        prepared.task,
+        prepared.graph,
+        prepared.device,
+        work=directory.work,
+        with_memory="peak_memory_bytes" in info.config.objectives,
+        notify=observer.stage,
+    )
+    run_trials(prepared, evaluator, ledger, observer)
+    document = finish(prepared, info, evaluator, ledger, observer)
+    directory.note("finished")
+    return Run(directory.root, document)
+
+
+@contextmanager
+def _safely(directory: RunDirectory, observer: Observer) -> Iterator[None]:
+    """Keep the whole traceback in the log, and say how to go on."""
+    logging.captureWarnings(True)
+    try:
+        yield
+    except KeyboardInterrupt:
+        directory.note("stopped")
+        done = len(list(directory.trials.glob("*.json")))
+        observer.message(f"Stopped; {done} results are safe. Go on with: autoprune resume {directory.root}")
+        raise
+    except Exception as error:
+        try:
+            directory.note("failed", error=str(error), traceback=traceback.format_exc())
+        except RunError:
+            observer.message("The log cannot be written either.")
+        if not isinstance(error, AutopruneError):
+            observer.message(f"Every finished result is safe in {directory.root}; the traceback is in its log.jsonl.")
+        raise
+
+
+def _extended(info: RunInfo, trials: int | None) -> RunInfo:
+    if trials is None or trials == info.config.trials:
+        return info
+    if trials < info.config.trials:
+        raise UsageError(f"The run has {info.config.trials} trials already; --trials {trials} cannot take any back.")
+    return info.model_copy(update={"config": info.config.model_copy(update={"trials": trials})})
+
+
+def _compared(info: RunInfo, prepared: Prepared, *, accept_changes: bool) -> RunInfo:
+    """Refuse to mix results of different circumstances, or note that the user wants it."""
+    changed = changes(info, prepared)
+    if not changed:
+        return info
+    text = ", ".join(changed)
+    if info.fingerprints["device"] != prepared.fingerprints["device"]:
+        raise RunError(
+            f"Since the run was started, this changed: {text}. Latencies of two devices are not mixed: start a new run."
+        )
+    if not accept_changes:
+        raise RunError(
+            f"Since the run was started, this changed: {text}. Start a new run, or mix them with --accept-changes."
+        )
+    fresh = describe(prepared, info.created_at)
+    return fresh.model_copy(update={"accepted": (*info.accepted, text), "preparation_s": info.preparation_s})
+
+
+def _check_names(strategy_name: str, objective_names: Sequence[str]) -> None:
+    strategy(strategy_name)
+    objectives(objective_names)
+
+
+def _absolute(task: str) -> str:
+    """A task file's path, made independent of the working folder."""
+    path, colon, function = task.partition(":")
+    return str(Path(path).resolve()) + colon + function if path.endswith(".py") else task

@@ -1,0 +1,108 @@
+"""Ask, evaluate, tell: until every trial is done."""
+
+import time
+from collections import deque
+
+import numpy as np
+
+from autoprune.engine.observer import Observer, Status
+from autoprune.engine.prepare import Prepared
+from autoprune.evaluate import Evaluator
+from autoprune.pareto import front
+from autoprune.recipe import DENSE
+from autoprune.records import TrialRecord
+from autoprune.strategies import strategy
+from autoprune.study import Ledger
+
+REPEATS = 100  # answers in a row that were all known already: the space is as good as exhausted
+DRIFT_PERCENT = 3.0
+
+
+def run_trials(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, observer: Observer) -> None:
+    """Try recipes until ``config.trials`` of them have a record, the dense model first."""
+    config = prepared.config
+    chosen = strategy(config.strategy)
+    ledger.enqueue(chosen.seeds(prepared.space))
+    watch = Watch(prepared, ledger, observer)
+    repeats = 0
+    while len(ledger.records) < config.trials and repeats < REPEATS:
+        question = ledger.ask(chosen.sampler(question_seed(config.seed, ledger.answered)))
+        known = ledger.records.get(question.recipe.id)
+        repeats = repeats + 1 if known else 0
+        record = known or evaluator.evaluate(question.recipe)
+        ledger.tell(question, record)
+        if not known:
+            keep_front_weights(prepared, evaluator, ledger)
+            watch.saw(record)
+    if repeats:
+        observer.message(
+            f"The space has no more than {len(ledger.records)} recipes that differ; the search ends early."
+        )
+
+
+def question_seed(seed: int, answered: int) -> int:
+    """A seed for one question that depends on the run's seed and the question's number alone."""
+    return int(np.random.SeedSequence((seed, answered)).generate_state(1)[0])
+
+
+def keep_front_weights(prepared: Prepared, evaluator: Evaluator, ledger: Ledger) -> None:
+    """Keep the weights of the recipes on the present front, so that the finalists need not be trained again."""
+    evaluator.keep({record.recipe.id for record in front(ledger.records.values(), prepared.objectives)})
+
+
+class Watch:
+    """Turns records into what an observer is told."""
+
+    def __init__(self, prepared: Prepared, ledger: Ledger, observer: Observer) -> None:
+        self.prepared, self.ledger, self.observer = prepared, ledger, observer
+        self.started = self.last = time.monotonic()
+        self.recent: deque[float] = deque(maxlen=8)
+        self.warned = False
+
+    def saw(self, record: TrialRecord) -> None:
+        """One more recipe was tried."""
+        now = time.monotonic()
+        self.recent.append(now - self.last)
+        self.last = now
+        self.ledger.directory.note(
+            "trial", recipe=record.recipe.id, outcome=record.outcome.status, stages=record.stages
+        )
+        self._warn_of_drift(record)
+        self.observer.status(self.status())
+
+    def status(self) -> Status:
+        """Where the search stands."""
+        records, total = self.ledger.records, self.prepared.config.trials
+        dense = records.get(DENSE.id)
+        left = (total - len(records)) * float(np.mean(self.recent)) if self.recent else None
+        return Status(
+            done=len(records),
+            total=total,
+            failed=sum(record.score is None for record in records.values()),
+            front_size=len(front(records.values(), self.prepared.objectives)),
+            best=best_so_far(list(records.values()), dense),
+            elapsed_s=self.last - self.started,
+            seconds_left=left,
+        )
+
+    def _warn_of_drift(self, record: TrialRecord) -> None:
+        dense = self.ledger.records.get(DENSE.id)
+        if self.warned or dense is None or dense.score is None or record.score is None:
+            return
+        drift = 100 * (record.score.reference_ms / dense.score.reference_ms - 1)
+        if abs(drift) > DRIFT_PERCENT:
+            self.warned = True
+            self.observer.message(
+                f"The machine changed speed: the dense model, timed again, takes {drift:+.1f} % of what it took at the start. "
+                "Speed-ups stay fair, since every candidate is timed beside it."
+            )
+
+
+def best_so_far(records: list[TrialRecord], dense: TrialRecord | None) -> str:
+    """The fastest candidate within one point of the dense accuracy, in words."""
+    if dense is None or dense.score is None:
+        return "-"
+    floor = dense.score.accuracy - 0.01
+    scores = [record.score for record in records if record.score and record.score.accuracy >= floor]
+    best = max(scores, key=lambda score: score.speedup)
+    return f"{best.speedup:.2f}x at {100 * best.accuracy:.2f} %"

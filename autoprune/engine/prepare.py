@@ -1,0 +1,123 @@
+"""From a configuration to everything that a search needs: task, graph, device, bound space."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from autoprune.devices import Device, open_device
+from autoprune.engine.config import GroupInfo, RunInfo, SearchConfig
+from autoprune.engine.observer import Observer
+from autoprune.errors import CaptureError, RunError
+from autoprune.graph.model import PrunableGraph
+from autoprune.pareto import Objective, objectives
+from autoprune.space import BoundSpace
+from autoprune.task import Task
+from autoprune.tasks import check_task, fingerprint, load_task
+
+PACKAGES = ("autoprune", "torch", "onnx", "onnxruntime", "onnxscript", "optuna", "numpy")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task, its graph, an open device and the space that they leave."""
+
+    config: SearchConfig
+    task: Task
+    graph: PrunableGraph
+    device: Device
+    space: BoundSpace
+    fingerprints: dict[str, str]
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is optimised."""
+        return objectives(self.config.objectives)
+
+
+def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = None) -> Prepared:
+    """Load and check the task, capture its model, open and probe the device, bind the space.
+
+    Raises:
+        TaskError, CaptureError, TargetError, SpaceError: what is wrong with the user's input.
+    """
+    observer.stage("loading the task")
+    task = task or load_task(_spec(config), config.task_options)
+    check_task(task)
+    observer.stage("opening the device")
+    device = open_device(config.profile)
+    observer.stage("analysing the model")
+    graph = capture(task)
+    observer.stage("probing the device")
+    space = config.space.bind(
+        graph.groups,
+        precisions=config.profile.capabilities.precisions,
+        channel_multiple=device.channel_multiple(),
+        seed=config.seed,
+    )
+    return Prepared(config, task, graph, device, space, {**fingerprint(task), "device": device.fingerprint})
+
+
+def capture(task: Task) -> PrunableGraph:
+    """The task's model as a graph.
+
+    Raises:
+        CaptureError: torch.export refuses it, or it has nothing to prune.
+    """
+    graph = PrunableGraph.capture(task.model(), task.example_inputs)
+    if not graph.groups:
+        reasons = "; ".join(sorted({f"{blocked.operator}: {blocked.reason}" for blocked in graph.blocked})[:3])
+        raise CaptureError(
+            f"The model of task '{task.name}' has nothing to prune: no channels, heads or hidden units that could be cut"
+            + (f" ({reasons})." if reasons else ".")
+        )
+    return graph
+
+
+def describe(prepared: Prepared, created_at: str) -> RunInfo:
+    """What ``run.json`` holds of a prepared run."""
+    groups = (GroupInfo(id=g.id, kind=g.kind, size=g.size, macs=g.macs) for g in prepared.graph.groups)
+    return RunInfo(
+        config=prepared.config,
+        task_name=prepared.task.name,
+        created_at=created_at,
+        versions=versions(),
+        fingerprints=prepared.fingerprints,
+        facts=prepared.device.facts(),
+        groups=tuple(groups),
+        channel_multiple=prepared.space.channel_multiple,
+    )
+
+
+def changes(info: RunInfo, prepared: Prepared) -> list[str]:
+    """What is no longer as it was when the run was started, in words."""
+    said = {
+        "code": "the code that defines the task",
+        "weights": "the dense model's weights",
+        "data": "the task's data",
+        "device": "the device",
+    }
+    now = prepared.fingerprints
+    found = [said.get(key, key) for key, was in info.fingerprints.items() if now.get(key) != was]
+    ours = versions()
+    return found + [
+        f"{name} {was} (now {ours.get(name, 'absent')})" for name, was in info.versions.items() if ours.get(name) != was
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def _spec(config: SearchConfig) -> str:
+    if config.task is None:
+        raise RunError(
+            "This run was started from Python with a Task object: give it again, autoprune.resume(..., task=...)."
+        )
+    return config.task

@@ -1,0 +1,218 @@
+"""Recipe -> TrialRecord: the stages of one candidate, in order."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from autoprune.compress import Saliencies, compress, quantize_onnx, select
+from autoprune.devices import Device, lease, measure_together
+from autoprune.errors import AutopruneError, StageError
+from autoprune.export import Exporter, export_fresh, parity
+from autoprune.graph.cost import count_macs, count_parameters
+from autoprune.graph.model import PrunableGraph
+from autoprune.recipe import DENSE, Recipe
+from autoprune.records import Artifact, Failure, Measurement, Score, Stage, Success, TrialRecord
+from autoprune.task import Batches, Task
+
+CALIBRATION_SAMPLES = 128
+Notify = Callable[[Stage], None]
+
+
+class StageClock:
+    """Seconds per stage of one candidate, and which stage it is in."""
+
+    def __init__(self, notify: Notify) -> None:
+        self.seconds: dict[Stage, float] = {}
+        self.stage: Stage = "cut"
+        self._notify = notify
+        self._since = time.monotonic()
+
+    def enter(self, stage: Stage) -> None:
+        """Close the present stage and begin ``stage``."""
+        now = time.monotonic()
+        self.seconds[self.stage] = self.seconds.get(self.stage, 0.0) + now - self._since
+        self.stage, self._since = stage, now
+        self._notify(stage)
+
+    def close(self) -> dict[Stage, float]:
+        """Close the last stage; seconds of all."""
+        self.enter(self.stage)
+        return self.seconds
+
+
+class Evaluator:
+    """Scores recipes of one task on one device.
+
+    Args:
+        task: checked.
+        graph: captured from the task's model.
+        device: opened; a lease is held while it times.
+        work: folder for artifacts; weights of successful candidates stay in it until dropped.
+        with_memory: measure the peak memory of every candidate, not only of the finalists.
+        notify: told of every stage that begins.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        graph: PrunableGraph,
+        device: Device,
+        *,
+        work: Path,
+        with_memory: bool = False,
+        notify: Notify = lambda stage: None,
+    ) -> None:
+        self.task, self.graph, self.device = task, graph, device
+        self.work = work
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.with_memory = with_memory
+        self.notify = notify
+        self.saliencies = Saliencies(graph, task)
+        self.exporter = Exporter(graph, task.example_inputs, work)
+        self.inputs = timing_inputs(task, device.profile.options.batch)
+        self.reference = export_fresh(graph.module().eval(), task.example_inputs, work / "dense.onnx")
+        self._last: tuple[str, nn.Module] | None = None
+        self._calibration = list(calibration_batches(task.train, CALIBRATION_SAMPLES))
+
+    def evaluate(self, recipe: Recipe) -> TrialRecord:
+        """Run every stage; a fault of the candidate becomes a ``Failure`` that names the stage."""
+        clock = StageClock(self.notify)
+        outcome: Success | Failure
+        try:
+            outcome = Success(score=self._score(recipe, clock))
+        except StageError as error:
+            outcome = Failure(stage=clock.stage, kind=error.kind, message=str(error))
+        except MemoryError as error:
+            outcome = Failure(stage=clock.stage, kind="out_of_memory", message=f"Out of memory: {error}")
+        except AutopruneError:
+            raise
+        except Exception as error:  # whatever a candidate breaks, the run goes on
+            outcome = Failure(stage=clock.stage, kind=type(error).__name__, message=str(error) or repr(error))
+        finally:
+            seconds = clock.close()
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return TrialRecord(recipe=recipe, outcome=outcome, stages=seconds, finished_at=now)
+
+    def _score(self, recipe: Recipe, clock: StageClock) -> Score:
+        module = self.build(recipe, clock.enter)
+        clock.enter("export")
+        artifact = self.export(module, recipe, self.work / f"{recipe.id}.onnx")
+        try:
+            clock.enter("parity")
+            error = self.parity(artifact, module)
+            clock.enter("latency")
+            timed = self.time({recipe.id: artifact})
+            memory = None
+            if self.with_memory:
+                clock.enter("memory")
+                memory = self.device.peak_memory_bytes(artifact, self.inputs)
+            clock.enter("accuracy")
+            accuracy, samples = self.accuracy(artifact, self.task.validation)
+        finally:
+            artifact.path.unlink(missing_ok=True)
+        return Score(
+            accuracy=accuracy,
+            samples=samples,
+            latency=timed[recipe.id],
+            reference_ms=timed["reference"].median_ms,
+            size_bytes=artifact.size_bytes,
+            macs=count_macs(module, self.task.example_inputs),
+            parameters=count_parameters(module),
+            peak_memory_bytes=memory,
+            parity_error=error,
+        )
+
+    def build(self, recipe: Recipe, enter: Notify = lambda stage: None) -> nn.Module:
+        """The smaller model of ``recipe``, cut and recovered, in eval mode; from its weights where they were kept."""
+        enter("cut")
+        saved = self._weights(recipe.id)
+        if saved.is_file():
+            module = self.graph.cut(select(recipe, self.saliencies))
+            load_model(module, saved)
+            return module.eval()
+        module = compress(self.graph, recipe, task=self.task, saliencies=self.saliencies, notify=enter)
+        self._last = (recipe.id, module)
+        return module
+
+    def keep(self, recipes: Collection[str]) -> None:
+        """Keep the weights of these recipes, of the last one evaluated too if it is among them; drop all others."""
+        if self._last and self._last[0] in recipes:
+            draft = self.work / "draft.tmp"
+            save_model(self._last[1], str(draft))
+            draft.replace(self._weights(self._last[0]))
+        for path in self.work.glob("*.safetensors"):
+            if path.stem not in recipes:
+                path.unlink()
+
+    def _weights(self, recipe: str) -> Path:
+        return self.work / f"{recipe}.safetensors"
+
+    def export(self, module: nn.Module, recipe: Recipe, path: Path, *, fresh: bool = False) -> Artifact:
+        """The artifact of ``module`` in the recipe's precision; ``fresh`` does without the fast path."""
+        if fresh:
+            artifact = export_fresh(module, self.task.example_inputs, path)
+        else:
+            artifact = self.exporter.export(module, path)
+        if recipe.precision == "fp32":
+            return artifact
+        quantize_onnx(artifact.path, artifact.path, self._calibration)
+        return describe_artifact(artifact.path, recipe.precision)
+
+    def parity(self, artifact: Artifact, module: nn.Module) -> float:
+        """Largest difference between the artifact's and the module's outputs; raises StageError where it is too large."""
+        with self.device.predictor(artifact) as predict:
+            return parity(predict, module, self.task.example_inputs, precision=artifact.precision)
+
+    def time(self, artifacts: Mapping[str, Artifact]) -> dict[str, Measurement]:
+        """Latencies of ``artifacts``, and of the dense FP32 model as ``reference``, interleaved under one lease."""
+        with ExitStack() as stack:
+            stack.enter_context(lease(self.device.fingerprint))
+            everything = {**artifacts, "reference": self.reference}
+            sessions = {
+                name: stack.enter_context(self.device.open(artifact, self.inputs))
+                for name, artifact in everything.items()
+            }
+            circumstances = {name: self.device.circumstances(a.precision) for name, a in everything.items()}
+            return measure_together(sessions, self.device.profile.timing, circumstances)
+
+    def accuracy(self, artifact: Artifact, batches: Batches) -> tuple[float, int]:
+        """The task's metric of the artifact over a split, and the number of samples."""
+        outputs, targets = [], []
+        with self.device.predictor(artifact) as predict:
+            for inputs, target in batches:
+                outputs.append(torch.from_numpy(predict(as_arrays(inputs))[0]))
+                targets.append(target)
+        value = float(self.task.metric(torch.cat(outputs), torch.cat(targets)))
+        if not isfinite(value):
+            raise StageError(f"The metric of the artifact is {value}.", kind="metric")
+        return value, sum(len(target) for target in targets)
+
+
+def as_arrays(inputs: Tensor | tuple[Tensor, ...]) -> list[np.ndarray]:
+    """Inputs of one batch as the runtimes take them."""
+    tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
+    return [tensor.numpy() for tensor in tensors]
+
+
+def timing_inputs(task: Task, batch: int) -> list[np.ndarray]:
+    """The task's example inputs, repeated or cut to ``batch`` samples."""
+    return [np.resize(array, (batch, *array.shape[1:])) for array in as_arrays(task.example_inputs)]
+
+
+def calibration_batches(train: Batches, samples: int) -> Iterator[list[np.ndarray]]:
+    """Inputs of the first ``samples`` training samples, in batches."""
+    left = samples
+    for inputs, _ in train:
+        arrays = [array[:left] for array in as_arrays(inputs)]
+        yield arrays
+        left -= len(arrays[0])
+        if left <= 0:
+            return

@@ -1,0 +1,93 @@
+"""YAML documents: strict, safe, and errors that name file, line and field."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoprune.documents import find_document, parse_yaml, read_yaml, shipped_folder
+from autoprune.errors import DocumentError, UsageError
+from autoprune.hardware import HardwareProfile, list_profiles, load_profile
+from autoprune.space import SearchSpace, list_spaces, load_space
+
+GOOD = "name: mine\ndescription: my board\nruntime: onnxruntime\n"
+
+
+def refused(text: str) -> str:
+    with pytest.raises(DocumentError) as caught:
+        parse_yaml(text, HardwareProfile, origin="board.yaml")
+    return str(caught.value)
+
+
+def test_a_wrong_value_is_named_with_file_line_and_field() -> None:
+    said = refused(GOOD + "options:\n  batch: 1\n  threads: -2\n")
+    assert said.startswith("board.yaml:6: options.threads: ")
+
+
+def test_an_unknown_field_is_refused_where_it_stands() -> None:
+    assert refused(GOOD + "colour: red\n").startswith("board.yaml:4: colour: ")
+
+
+def test_a_missing_field_is_named() -> None:
+    assert "runtime: Field required" in refused("name: mine\ndescription: x\n")
+
+
+def test_malformed_yaml_is_named_with_its_line() -> None:
+    assert refused(GOOD + "options: [1,\n").startswith("board.yaml:5: not valid YAML")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "!!python/object/apply:os.system [echo]",
+        "name: &a [x]\nother: *a\n",
+        "name: a\nname: b\n",
+        "- " * 5000,
+        "? {a: b}\n: c\n",
+        "name: " + "[" * 2000,
+        "\x00",
+        "? [1, 2]\n: c\n",
+    ],
+)
+def test_hostile_yaml_is_refused(hostile: str) -> None:
+    assert refused(hostile)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        parse_yaml(text, SearchSpace, origin="space.yaml")
+    except DocumentError as error:
+        assert str(error).startswith("space.yaml")
+
+
+def test_a_huge_document_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.yaml"
+    path.write_text("#" * 2_000_000)
+    with pytest.raises(DocumentError, match="bytes, more than"):
+        read_yaml(path, HardwareProfile)
+
+
+def test_a_missing_document_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match="cannot be read"):
+        load_profile(str(tmp_path / "none.yaml"))
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="default"):
+        find_document("nonsense", "search_spaces")
+
+
+def test_every_shipped_document_is_valid_and_named_after_its_file() -> None:
+    assert [profile.name for profile in list_profiles()] == sorted(
+        p.stem for p in shipped_folder("hw_profiles").glob("*")
+    )
+    assert [space.name for space in list_spaces()] == sorted(p.stem for p in shipped_folder("search_spaces").glob("*"))
+
+
+def test_the_users_own_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "board.yaml"
+    path.write_text(GOOD)
+    assert load_profile(str(path)).name == "mine"
+    assert load_space("default").name == "default"
