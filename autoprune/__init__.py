@@ -12,7 +12,7 @@
     space         SearchSpace: all candidates, narrowed by groups and capabilities (the only reader of search_spaces/)
     pareto        fronts beyond the noise, hypervolume, knee, goals
     compress/     Recipe -> smaller model: criteria/, recover/, quantize
-    export        model -> Artifact (ONNX), parity, bundles for deployment
+    export/       model -> Artifact (ONNX), parity, bundles for deployment
     devices/      Artifact -> Measurement: one timing loop, one file per runtime
     evaluate      Recipe -> TrialRecord: runs the stages in order
     study/        the run directory: SQLite study, result files, lock, resume, reconcile
