@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import Graph, Node
+from torch.utils import _pytree as pytree
 
 from autoprune.graph.atoms import Atoms, Axis
 from autoprune.graph.groups import Blocked
-from autoprune.graph.rules import RULES, Axes, is_pointwise, lookup, numbers, operator_name, sizes, tensor_of
+from autoprune.graph.rules import RULES, Axes, is_pointwise, lookup, numbers, operator_name, sizes
 from autoprune.graph.rules.elementwise import pointwise
 
 
@@ -90,7 +91,7 @@ class Analysis:
         name = operator_name(node)
         if name == "getitem" and isinstance(node.args[0], Node):
             return self._item(node)
-        if not isinstance(node.target, OpOverload) and tensor_of(node) is None:
+        if not isinstance(node.target, OpOverload) and not _has_tensor(node):
             return None  # arithmetic on sizes
         found = lookup(RULES, node)
         if found is None and is_pointwise(node):
@@ -137,6 +138,10 @@ def _flat(value: Any) -> list[Axis]:
     if isinstance(value, list):
         return [axis for item in value for axis in _flat(item)]
     return [value]
+
+
+def _has_tensor(node: Node) -> bool:
+    return any(isinstance(value, Tensor) for value in pytree.tree_leaves(node.meta.get("val")))
 
 
 def module_path(node: Node) -> str:

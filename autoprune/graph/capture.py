@@ -13,6 +13,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import Graph, GraphModule
 
 from autoprune.errors import CaptureError
+from autoprune.graph.inline import inline_regions
 
 _CHECKS = ("_assert", "sym_constrain_range")
 
@@ -41,6 +42,7 @@ def capture(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Captured:
     traced = program.module(check_guards=False)
     if not isinstance(traced, GraphModule):
         raise CaptureError(f"torch.export returned a {type(traced).__name__}, not a graph. Report this as a bug.")
+    inline_regions(traced)
     _drop_checks(traced.graph)
     state = _snapshot(module, traced)
     constants = {name: value for name, value in traced.named_children() if isinstance(value, GraphModule)}

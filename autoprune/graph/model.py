@@ -43,7 +43,7 @@ class PrunableGraph:
         """
         graph = cls(capture(module, example_inputs))
         if prove:
-            for failed in proof.failures(graph):
+            for failed in proof.failures(graph, graph._captured.state.values()):
                 graph._drop(failed)
         return graph
 
@@ -95,7 +95,7 @@ class PrunableGraph:
 
     def prove(self) -> tuple[Proof, ...]:
         """Cut half of every group by itself, run it at two batch sizes, compare with the zeroed model where exact."""
-        return tuple(proof.prove(self, group) for group in self.groups)
+        return proof.prove(self, self.groups, self._captured.state.values())
 
     def _elements(self, name: str, alive: npt.NDArray[np.bool_]) -> int:
         axes, shape = self._analysis.parameter_axes(name), self._captured.state[name].shape

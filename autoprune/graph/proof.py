@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +25,36 @@ def half(group: PruneGroup) -> list[int]:
     return sorted(order[: max(1, group.size // 2)].tolist())
 
 
-def prove(graph: PrunableGraph, group: PruneGroup) -> Proof:
-    return _try(graph, [group])
+def prove(graph: PrunableGraph, groups: Sequence[PruneGroup], state: Iterable[Tensor]) -> tuple[Proof, ...]:
+    """One proof per group, each cut by itself."""
+    with _uneven(state):
+        return tuple(_try(graph, [group]) for group in groups)
 
 
-def failures(graph: PrunableGraph) -> list[Proof]:
+def failures(graph: PrunableGraph, state: Iterable[Tensor]) -> list[Proof]:
     """The groups that cannot be cut, found by cutting all at once and bisecting on failure."""
+    with _uneven(state):
+        return _failures(graph)
+
+
+@contextlib.contextmanager
+def _uneven(state: Iterable[Tensor]) -> Iterator[None]:
+    """Noise on constant tensors meanwhile: fresh BatchNorms and zero-initialised branches would hide a wrong index."""
+    generator = torch.Generator().manual_seed(0)
+    saved = []
+    with torch.no_grad():
+        for value in {id(value): value for value in state}.values():
+            if value.is_floating_point() and value.numel() > 1 and bool(value.min() == value.max()):
+                saved.append((value, value.clone()))
+                value.add_(0.1 * torch.randn(value.shape, generator=generator).to(value))
+        try:
+            yield
+        finally:
+            for value, original in saved:
+                value.copy_(original)
+
+
+def _failures(graph: PrunableGraph) -> list[Proof]:
     exact = [group for group in graph.groups if group.exact]
     bad = _bisect(graph, exact)
     known = {proof.group for proof in bad}

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 @rule(
-    "add", "sub", "mul", "div", "relu", "gelu", "silu", "clone", "contiguous", "detach", "to", "_to_copy", "type_as",
-    "alias", "lift_fresh_copy", "copy_", "masked_fill", "where", "hardtanh", "relu6", "fill_", "zero_",
-    "zeros_like", "ones_like", "full_like", "empty_like", "bernoulli", "rand_like", "randn_like", "rsub", "pow",
-)  # fmt: skip
+    *("clone", "contiguous", "detach", "to", "_to_copy", "type_as", "alias", "lift_fresh_copy", "copy_", "masked_fill"),
+    *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "bernoulli", "fill_", "zero_"),
+    *("hardswish", "hardsigmoid", "hardtanh", "relu6", "leaky_relu", "mish", "elu", "celu", "selu", "softplus"),
+    *("log_sigmoid", "hardshrink", "softshrink", "threshold", "tanhshrink", "softsign", "rsub"),
+)
 def pointwise(analysis: Analysis, node: Node) -> Axes:
     """The default for every operator that PyTorch tags as pointwise."""
     operands = [source for source in node.all_input_nodes if tensor_of(source) is not None]
