@@ -13,7 +13,9 @@ import autoprune
 PACKAGE = Path(autoprune.__file__).parent
 ROOMS = re.findall(r"^    (\w+)/? {2,}\S", autoprune.__doc__ or "", flags=re.M)
 HEAVY = ("torch", "optuna", "ray", "onnx", "onnxruntime", "tensorrt", "sklearn", "scipy", "plotly")
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+MODULES = sorted(
+    path for path in PACKAGE.rglob("*.py") if path.name not in ("__main__.py",) and path != PACKAGE / "__init__.py"
+)
 
 
 def room_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from autoprune.evaluate import Evaluator
 from autoprune.pareto import front
 from autoprune.recipe import DENSE
 from autoprune.records import TrialRecord
-from autoprune.strategies import strategy
+from autoprune.strategies import question_seed, strategy
 from autoprune.study import Ledger
 
 REPEATS = 100  # answers in a row that were all known already: the space is as good as exhausted
@@ -38,11 +38,6 @@ def run_trials(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, observe
         observer.message(
             f"The space has no more than {len(ledger.records)} recipes that differ; the search ends early."
         )
-
-
-def question_seed(seed: int, answered: int) -> int:
-    """A seed for one question that depends on the run's seed and the question's number alone."""
-    return int(np.random.SeedSequence((seed, answered)).generate_state(1)[0])
 
 
 def keep_front_weights(prepared: Prepared, evaluator: Evaluator, ledger: Ledger) -> None:

@@ -1,6 +1,6 @@
 """Which recipe next: one file per strategy."""
 
-from autoprune.strategies._base import Strategy
+from autoprune.strategies._base import Strategy, question_seed
 from autoprune.strategies._registry import STRATEGIES, strategy
 
-__all__ = ["STRATEGIES", "Strategy", "strategy"]
+__all__ = ["STRATEGIES", "Strategy", "question_seed", "strategy"]

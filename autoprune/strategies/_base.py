@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import optuna
 
 from autoprune.space import BoundSpace
@@ -25,3 +26,8 @@ class Strategy(Protocol):
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """The sampler for one question."""
         ...
+
+
+def question_seed(seed: int, answered: int) -> int:
+    """A seed for one question that depends on the run's seed and the question's number alone."""
+    return int(np.random.SeedSequence((seed, answered)).generate_state(1)[0])

@@ -24,6 +24,7 @@ class RunDirectory:
         study.db        the Optuna study (SQLite)
         trials/ID.json  one TrialRecord per recipe, written before the study is told
         run.json        resolved configuration, versions, fingerprints
+        finals.json     the finalists, measured against each other
         log.jsonl       what happened, one JSON object a line
         pareto.json     the front, when the run is finished
         report.html     the report, when the run is finished
@@ -37,6 +38,7 @@ class RunDirectory:
         self.trials = root / "trials"
         self.run = root / "run.json"
         self.log = root / "log.jsonl"
+        self.finals = root / "finals.json"
         self.pareto = root / "pareto.json"
         self.report = root / "report.html"
         self.front = root / "front"

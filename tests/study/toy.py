@@ -1,0 +1,85 @@
+"""A search over a toy space with a formula in place of a model; also a process that can be killed."""
+
+import sys
+from pathlib import Path
+
+from autoprune.graph.groups import PruneGroup, Slice
+from autoprune.pareto import objectives
+from autoprune.recipe import Recipe
+from autoprune.records import Measurement, Score, Success, TrialRecord
+from autoprune.space import SearchSpace
+from autoprune.strategies import question_seed
+from autoprune.strategies import strategy as named
+from autoprune.study import Ledger, RunDirectory
+
+SEED, TRIALS = 3, 30
+GROUPS = [
+    PruneGroup(
+        id=name,
+        kind="channel",
+        size=64,
+        members=(Slice(f"{name}.weight", 0, tuple((u,) for u in range(64))),),
+        macs=1,
+        exact=True,
+    )
+    for name in "abcd"
+]
+SPACE = SearchSpace(name="toy", description="").bind(GROUPS, precisions=("fp32", "int8"), channel_multiple=8)
+
+
+def toy_record(recipe: Recipe) -> TrialRecord:
+    """Accuracy and latency by a formula."""
+    kept = [recipe.choices[name].units / 64 if name in recipe.choices else 1.0 for name in "abcd"]
+    latency = sum(kept) * (0.4 if recipe.precision == "int8" else 1.0)
+    accuracy = 0.9 - sum((1 - share) ** 2 * weight for share, weight in zip(kept, (0.1, 0.05, 0.02, 0.01), strict=True))
+    measurement = Measurement(
+        source="measured",
+        runtime="toy",
+        runtime_version="1",
+        device="toy",
+        precision=recipe.precision,
+        batch=1,
+        threads=1,
+        n=9,
+        median_ms=latency,
+        p90_ms=latency,
+        p99_ms=latency,
+        low_ms=latency,
+        high_ms=latency,
+        cv_percent=0,
+    )
+    score = Score(
+        accuracy=accuracy,
+        samples=100,
+        latency=measurement,
+        reference_ms=4.0,
+        size_bytes=int(1000 * latency),
+        macs=int(1000 * sum(kept)),
+        parameters=int(100 * sum(kept)),
+    )
+    return TrialRecord(recipe=recipe, outcome=Success(score=score), finished_at="2026-01-01T00:00:00+00:00")
+
+
+def open_ledger(directory: RunDirectory) -> Ledger:
+    """The ledger of a toy run."""
+    return Ledger(directory, objectives(("accuracy", "latency_ms")), SPACE.suggest)
+
+
+def drive(directory: RunDirectory, *, strategy: str = "tpe", trials: int = TRIALS) -> None:
+    """The engine's loop with the formula as evaluator; every evaluation leaves a line in tried.txt."""
+    ledger = open_ledger(directory)
+    chosen = named(strategy)
+    ledger.enqueue(chosen.seeds(SPACE))
+    while len(ledger.records) < trials:
+        question = ledger.ask(chosen.sampler(question_seed(SEED, ledger.answered)))
+        record = ledger.records.get(question.recipe.id)
+        if record is None:
+            with (directory.root / "tried.txt").open("a") as tried:
+                tried.write(question.recipe.id + "\n")
+            record = toy_record(question.recipe)
+        ledger.tell(question, record)
+
+
+if __name__ == "__main__":
+    print("driving", flush=True)
+    drive(RunDirectory(Path(sys.argv[1])))
