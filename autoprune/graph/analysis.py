@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.graph.atoms import Atoms, Axis
 from autoprune.graph.groups import Blocked
-from autoprune.graph.rules import RULES, Axes, is_pointwise, lookup, numbers, operator_name, sizes
+from autoprune.graph.rules import RULES, Axes, is_pointwise, lookup, numbers, operator_name, sizes, sizes_at_batch_one
 from autoprune.graph.rules.elementwise import pointwise
 
 
@@ -30,7 +30,8 @@ class Analysis:
         self.values: dict[Node, Any] = {}
         self.clean: set[Node] = set()
         self.blocked: list[Blocked] = []
-        self.costs: dict[Node, list[tuple[Axis, int]]] = {}
+        self.costs: list[list[tuple[Axis, int]]] = []
+        self._cost_terms: list[tuple[tuple[Any, int], ...]] = []
         self.inexact: list[Axis] = []
         self.kinds: list[tuple[Axis, str]] = []
         self._tensors: dict[int, Axes] = {}
@@ -38,6 +39,8 @@ class Analysis:
     def run(self) -> None:
         for node in self.graph.nodes:
             self.values[node] = self._visit(node)
+        for term in self._cost_terms:
+            self.costs.append([(self.axes(node)[dim], sizes_at_batch_one(node)[dim]) for node, dim in term])
 
     def axes(self, node: Any) -> Axes:
         """Atoms of a tensor-valued argument; an empty list for a number."""
@@ -72,11 +75,9 @@ class Analysis:
         if axis is not None:
             self.kinds.append((axis, kind))
 
-    def cost(self, node: Node, *factors: tuple[Axis, int | None]) -> None:
-        """The node's multiply-accumulates are the product of these dimensions; symbolic ones (the batch) count once."""
-        self.costs[node] = [
-            (axis, (1 if axis is None else len(axis)) if size is None else size) for axis, size in factors
-        ]
+    def cost(self, *dimensions: tuple[Any, int]) -> None:
+        """An operator's multiply-accumulates are the product of these (node, dimension) at batch 1."""
+        self._cost_terms.append(dimensions)
 
     def block(self, node: Node, reason: str) -> None:
         self.blocked.append(Blocked(operator_name(node), node.name, where(node), reason))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -37,7 +38,8 @@ def capture(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Captured:
     Raises CaptureError with the exporter's complaint when both are refused.
     """
     examples = tuple(_at_least_two(value) for value in example_inputs)
-    with _evaluation(module):
+    with _evaluation(module), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's advice to model authors
         program, dynamic = _export(module, examples, example_inputs)
     traced = program.module(check_guards=False)
     if not isinstance(traced, GraphModule):

@@ -81,17 +81,15 @@ def _keys_of(axes: list[npt.NDArray[np.int64] | None], leaves: Keys) -> set[int]
 
 def _macs(analysis: Analysis, leaves: Keys, keys: set[int]) -> int:
     total = 0
-    for factors in analysis.costs.values():
+    for factors in analysis.costs:
         if any(not keys.isdisjoint(_keys_of([axis], leaves)) for axis, _ in factors):
             total += prod(size for _, size in factors)
     return total
 
 
 def _name(analysis: Analysis, slots: dict[Slot, list[int]], taken: dict[str, int]) -> str:
-    """Path of the first parameter that the units produce (dimension 0), else of the first that they touch."""
-    parameters = [slot for slot in slots if isinstance(analysis.state[slot[0]], nn.Parameter)]
-    produced = [name for name, dim in parameters if dim == 0 and analysis.state[name].dim() > 1]
-    path = (produced or [name for name, _ in parameters])[0]
+    """Path of the first module that uses the units: it produces them."""
+    path = next(name for name, _ in slots if isinstance(analysis.state[name], nn.Parameter))
     path = path.rpartition(".")[0] or path
     taken[path] = taken.get(path, 0) + 1
     return path if taken[path] == 1 else f"{path}#{taken[path]}"

@@ -84,7 +84,7 @@ class PrunableGraph:
     def macs(self, keep: Keep | None = None) -> int:
         """Multiply-accumulates of a candidate at batch 1, from sizes alone."""
         alive = self._alive(keep or {})
-        costs = self._analysis.costs.values()
+        costs = self._analysis.costs
         return sum(prod(alive_count(axis, size, alive) for axis, size in factors) for factors in costs)
 
     def parameters(self, keep: Keep | None = None) -> int:

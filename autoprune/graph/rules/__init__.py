@@ -1,6 +1,7 @@
 """The rules, one file per operator family; importing this registers all of them."""
 
 from autoprune.graph.rules._base import (
+    LARGE,
     REWRITES,
     RULES,
     Axes,
@@ -15,6 +16,7 @@ from autoprune.graph.rules._base import (
     rule,
     set_argument,
     sizes,
+    sizes_at_batch_one,
     tensor_of,
 )
 
@@ -32,6 +34,7 @@ from autoprune.graph.rules import (  # isort: skip
 )
 
 __all__ = [
+    "LARGE",
     "REWRITES",
     "RULES",
     "Axes",
@@ -56,5 +59,6 @@ __all__ = [
     "set_argument",
     "shape",
     "sizes",
+    "sizes_at_batch_one",
     "tensor_of",
 ]

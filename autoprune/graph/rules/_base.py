@@ -26,6 +26,9 @@ Rule: TypeAlias = Callable[["Analysis", Node], Any]
 Rewrite: TypeAlias = Callable[["Cut", Node, Node], Node | None]
 T = TypeVar("T")
 
+LARGE = 1_000_003
+"""Stands for the batch: no product of real sizes meets it by accident."""
+
 RULES: dict[str, Rule] = {}
 REWRITES: dict[str, Rewrite] = {}
 
@@ -123,12 +126,16 @@ def sizes(node: Any) -> list[int | None]:
 def numbers(node: Any) -> list[int]:
     """Sizes with a large number in place of each symbol, so that equal products mean equal dimensions."""
     value = tensor_of(node)
-    return [] if value is None else [_number(size) for size in value.shape]
+    return [] if value is None else [_evaluate(size, LARGE) for size in value.shape]
 
 
-def _number(size: int | torch.SymInt) -> int:
+def sizes_at_batch_one(node: Any) -> list[int]:
+    value = tensor_of(node)
+    return [] if value is None else [_evaluate(size, 1) for size in value.shape]
+
+
+def _evaluate(size: int | torch.SymInt, symbol_value: int) -> int:
     if isinstance(size, int):
         return size
     expression = size.node.expr
-    symbols = sorted(expression.free_symbols, key=str)
-    return int(expression.xreplace({symbol: 1_000_003 + 2 * n for n, symbol in enumerate(symbols)}))
+    return int(expression.xreplace(dict.fromkeys(expression.free_symbols, symbol_value)))

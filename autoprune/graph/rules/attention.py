@@ -36,9 +36,9 @@ def attention(analysis: Analysis, node: Node) -> Axes:
         analysis.kind(axis, kind)
     if value in analysis.clean:
         analysis.clean.add(node)
-    lead = list(zip(result[:-1], sizes(node)[:-1], strict=True))
-    length = (k[-2], sizes(key)[-2])
-    analysis.cost(node, *lead, length, (inner, sizes(query)[-1]))
+    scores = [*((node, dim) for dim in range(len(result) - 1)), (key, -2)]
+    analysis.cost(*scores, (query, -1))
+    analysis.cost(*scores, (value, -1))
     return result
 
 

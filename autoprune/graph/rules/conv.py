@@ -50,7 +50,7 @@ def _convolve(analysis: Analysis, node: Node, out_dim: int) -> Axes:
     if bias is None or source_axes[:channel] == [None] * channel:
         analysis.clean.add(node)
     result = [*source_axes[:channel], made, *[None] * (len(weight_axes) - 2)]
-    _count(analysis, node, result, weight, out_dim)
+    _count(analysis, node, weight, out_dim)
     return result
 
 
@@ -89,19 +89,12 @@ def _join(analysis: Analysis, outer: Axis, rows: int, inner: Axis, columns: int)
     return np.repeat(outer, columns) if inner is None else analysis.atoms.grid(outer, inner)
 
 
-def _count(analysis: Analysis, node: Node, result: Axes, weight: Node, out_dim: int) -> None:
-    """out channels x out space x (in channels / groups) x kernel; a transposed one runs over the input's space."""
-    shape = node if out_dim == 0 else positional(node)
-    assert isinstance(shape, Node)
-    space = [(None, size) for size in sizes(shape)[len(result) - len(sizes(weight)) + 2 :]]
-    kernel = [(None, size) for size in sizes(weight)[2:]]
-    inner = (analysis.axes(weight)[1], sizes(weight)[1])
-    outer = (
-        (result[-len(space) - 1], sizes(node)[-len(space) - 1])
-        if out_dim == 0
-        else (analysis.axes(weight)[0], sizes(weight)[0])
-    )
-    analysis.cost(node, outer, inner, *space, *kernel)
+def _count(analysis: Analysis, node: Node, weight: Node, out_dim: int) -> None:
+    """Weight elements times the positions it is applied at: those of the result, or of a transposed one's input."""
+    rank = len(sizes(weight))
+    applied = node if out_dim == 0 else positional(node)
+    outer = (node, 1 - rank) if out_dim == 0 else (weight, 0)
+    analysis.cost(outer, *((weight, dim) for dim in range(1, rank)), *((applied, dim) for dim in range(2 - rank, 0)))
 
 
 @rewrite("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")

@@ -27,7 +27,7 @@ def linear(analysis: Analysis, node: Node) -> Axes:
     if all(axis is None for axis in lead) or (bias is None and source in analysis.clean):
         analysis.clean.add(node)
     result = [*lead, out]
-    _count(analysis, node, result, (contracted, sizes(weight)[1]))
+    _count(analysis, node, (weight, 1))
     return result
 
 
@@ -45,7 +45,7 @@ def matmul(analysis: Analysis, node: Node) -> Axes:
     result = [*_batch(analysis, node, [left, right], len(tail)), *tail]
     if left in analysis.clean and right in analysis.clean:
         analysis.clean.add(node)
-    _count(analysis, node, result, (a[-1], sizes(left)[-1]))
+    _count(analysis, node, (left, -1))
     return result
 
 
@@ -84,7 +84,7 @@ def addmm(analysis: Analysis, node: Node) -> Axes:
             result[dim] = analysis.unify(result[dim], met)
     if a[-2] is None:
         analysis.clean.add(node)
-    _count(analysis, node, result, (b[-2], sizes(right)[-2]))
+    _count(analysis, node, (right, -2))
     return result
 
 
@@ -99,18 +99,18 @@ def einsum(analysis: Analysis, node: Node) -> Axes:
         return [None] * len(sizes(node))
     terms, out = equation.split("->")
     letters: dict[str, Any] = {}
-    extent: dict[str, int | None] = {}
+    found: dict[str, tuple[Node, int]] = {}
     for term, operand in zip(terms.split(","), operands, strict=True):
-        for letter, axis, size in zip(term, analysis.axes(operand), sizes(operand), strict=True):
+        for dim, (letter, axis) in enumerate(zip(term, analysis.axes(operand), strict=True)):
             letters[letter] = analysis.unify(letters[letter], axis) if letter in letters else axis
-            extent[letter] = size
+            found[letter] = operand, dim
     for letter in letters.keys() - set(out):
         analysis.contracts(letters[letter], *operands)
     if all(operand in analysis.clean for operand in operands):
         analysis.clean.add(node)
-    analysis.cost(node, *((letters[letter], extent[letter]) for letter in letters))
+    analysis.cost(*found.values())
     return [letters[letter] for letter in out]
 
 
-def _count(analysis: Analysis, node: Node, result: Axes, inner: tuple[Any, int | None]) -> None:
-    analysis.cost(node, *zip(result, sizes(node), strict=True), inner)
+def _count(analysis: Analysis, node: Node, contracted: tuple[Node, int]) -> None:
+    analysis.cost(*((node, dim) for dim in range(len(sizes(node)))), contracted)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def recurrent(analysis: Analysis, node: Node) -> list[Axes]:
     """Weights (gates x hidden, input) and (gates x hidden, hidden), per layer and direction."""
     states = argument(node, "hx")
+    if _is_projected(node):
+        return _whole(analysis, node)
     states = list(states) if isinstance(states, list | tuple) else [states]
     hidden = analysis.axes(states[0])[-1]
     size = sizes(states[0])[-1]
@@ -40,16 +42,15 @@ def recurrent(analysis: Analysis, node: Node) -> list[Axes]:
 def _layers(analysis: Analysis, node: Node, hidden: Axis, source: Axis, directions: int) -> None:
     per_cell = 4 if argument(node, "has_biases") else 2
     parameters = argument(node, "params")
-    cells = [parameters[start : start + per_cell] for start in range(0, len(parameters), per_cell)]
-    terms = []
-    for number, cell in enumerate(cells):
-        for weight, axis in zip(cell, _inputs(hidden, source, directions, first=number < directions), strict=False):
-            rows, columns = analysis.axes(weight)
-            terms.append(weight)
-            analysis.unify(rows, _gates(rows, hidden))
-            analysis.unify(columns, axis)
-        for bias in cell[2:]:
-            (rows,) = analysis.axes(bias)
+    time = (argument(node, "input"), 1 if argument(node, "batch_first") else 0)
+    for start in range(0, len(parameters), per_cell):
+        cell = parameters[start : start + per_cell]
+        inputs = _inputs(hidden, source, directions, first=start < directions * per_cell)
+        for weight, axis in zip(cell[:2], inputs, strict=True):
+            analysis.unify(analysis.axes(weight)[1], axis)
+            analysis.cost(time, (weight, 0), (weight, 1))
+        for tensor in cell:
+            rows = analysis.axes(tensor)[0]
             analysis.unify(rows, _gates(rows, hidden))
 
 
@@ -63,3 +64,16 @@ def _inputs(hidden: Axis, source: Axis, directions: int, *, first: bool) -> tupl
 def _gates(rows: Axis, hidden: Axis) -> Axis:
     """Each gate has all hidden units."""
     return None if rows is None or hidden is None else np.tile(hidden, len(rows) // len(hidden))
+
+
+def _is_projected(node: Node) -> bool:
+    """LSTM(proj_size=...) has one more weight per cell."""
+    directions = 2 if argument(node, "bidirectional") else 1
+    plain = (4 if argument(node, "has_biases") else 2) * directions * argument(node, "num_layers")
+    return bool(len(argument(node, "params")) != plain)
+
+
+def _whole(analysis: Analysis, node: Node) -> list[Axes]:
+    analysis.freeze(*(axis for source in node.all_input_nodes for axis in analysis.axes(source)))
+    analysis.block(node, "a recurrent layer with projections is not analysed")
+    return [[None] * 3 for _ in node.meta["val"]]

@@ -11,6 +11,7 @@ from torch.fx import Node
 
 from autoprune.graph.atoms import Axis
 from autoprune.graph.rules._base import (
+    LARGE,
     Axes,
     argument,
     has_argument,
@@ -85,9 +86,9 @@ def merge(analysis: Analysis, outer: tuple[Axis, int], inner: tuple[Axis, int]) 
     """Atoms of (outer, inner) flattened. A pattern shorter than its dimension repeats (the batch is symbolic)."""
     (rows, row_count), (columns, column_count) = outer, inner
     if rows is None:
-        return columns if columns is None or row_count >= 1_000_003 else np.tile(columns, row_count)
+        return columns if columns is None or row_count >= LARGE else np.tile(columns, row_count)
     if columns is None:
-        if column_count < 1_000_003:
+        if column_count < LARGE:
             return np.repeat(rows, column_count)
     elif len(columns) == column_count:
         return analysis.atoms.grid(rows, columns)
