@@ -4,7 +4,6 @@ A transformer whose size is free is small (2 layers, width 64); an image network
 where it allows one.
 """
 
-import contextlib
 import importlib
 import os
 import sys
@@ -21,18 +20,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 VOCABULARY = 120
 
 TORCHVISION_96 = (
-    "resnet18 wide_resnet50_2 resnext50_32x4d vgg11 vgg16_bn mobilenet_v2 mobilenet_v3_small mobilenet_v3_large densenet121"
-    " densenet169 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 shufflenet_v2_x0_5 shufflenet_v2_x1_0"
-    " squeezenet1_1 regnet_y_400mf regnet_x_400mf convnext_tiny mnasnet1_0 alexnet"
+    "resnet18 wide_resnet50_2 resnext50_32x4d vgg11 vgg16_bn mobilenet_v2 mobilenet_v3_small mobilenet_v3_large"
+    " densenet121 densenet169 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 shufflenet_v2_x0_5"
+    " shufflenet_v2_x1_0 squeezenet1_1 regnet_y_400mf regnet_x_400mf convnext_tiny mnasnet1_0 alexnet"
 )
 TORCHVISION_224 = "resnet50 vit_b_16 swin_t swin_v2_t maxvit_t"
 TIMM_96 = (
     "resnest14d res2net50_14w_8s skresnet18 seresnet18 dpn48b ghostnet_100 ghostnetv2_100 convmixer_768_32"
     " mobileone_s0 repvgg_a0 hrnet_w18_small dla34 cspresnet50 cs3darknet_s nfnet_f0 eca_nfnet_l0 tf_efficientnetv2_b0"
     " mobilenetv4_conv_small regnetz_005 ese_vovnet19b_dw selecsls42 tresnet_m xception41 hgnet_tiny hgnetv2_b0"
-    " fbnetc_100 tinynet_e lcnet_050 mixnet_s rexnet_100 rdnet_tiny gernet_s resnetv2_50 inception_v4 darknet53 repghostnet_050"
-    " convnextv2_atto poolformer_s12 edgenext_xx_small efficientvit_b0 repvit_m0_9 inception_next_atto mambaout_femto"
-    " starnet_s1 fasternet_t0 pvt_v2_b0"
+    " fbnetc_100 tinynet_e lcnet_050 mixnet_s rexnet_100 rdnet_tiny gernet_s resnetv2_50 inception_v4 darknet53"
+    " repghostnet_050 convnextv2_atto poolformer_s12 edgenext_xx_small efficientvit_b0 repvit_m0_9"
+    " inception_next_atto mambaout_femto starnet_s1 fasternet_t0 pvt_v2_b0"
 )
 TIMM_224 = (
     "deit_tiny_patch16_224 deit3_small_patch16_224 vit_tiny_patch16_224 mixer_s32_224 fastvit_t8 levit_128s"
@@ -207,11 +206,12 @@ def _cifar_resnet(depth: int) -> nn.Module:
 
 def _declare_operators() -> None:
     """Declare two detection operators, without which a torchvision that has no compiled part cannot be imported."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    _LIBRARIES.append(library)
-    for name in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):  # declared already: this build has them
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        _LIBRARIES.append(torch.library.Library("torchvision", "FRAGMENT"))
+        for name in ("nms", "qnms"):
+            _LIBRARIES[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def _vision(name: str, **options: Any) -> nn.Module:
