@@ -1,15 +1,18 @@
 """Fronts beyond the noise of the measurement, hypervolume, knee, goals."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import dist
+from typing import Protocol, TypeVar
 
 from pydantic import Field, PositiveFloat
 
 from autoprune.documents import Strict
 from autoprune.errors import UsageError
-from autoprune.records import Score, TrialRecord
+from autoprune.recipe import Recipe
+from autoprune.records import Score
+
+TOLERANCE = 1e-9  # a goal is not missed by a rounding error
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,21 @@ OBJECTIVES = {
 }
 
 
+class Scored(Protocol):
+    """A recipe and its score, if it has one: a `TrialRecord`, a finalist of a report."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The candidate."""
+
+    @property
+    def score(self) -> Score | None:
+        """Its score, or None when it failed."""
+
+
+C = TypeVar("C", bound=Scored)
+
+
 def objectives(names: Sequence[str]) -> tuple[Objective, ...]:
     """The objectives of those names.
 
@@ -49,68 +67,170 @@ def objectives(names: Sequence[str]) -> tuple[Objective, ...]:
 
 
 def value(score: Score, objective: Objective) -> float:
-    """The value of ``objective``; the latency is relative to the reference model timed beside it (see `latency_ms`)."""
+    """The value of ``objective``, in its unit; but latency is a share of the dense model's.
+
+    That is milliseconds divided by those of the dense model timed beside the candidate (1 / speed-up), so that
+    candidates timed an hour apart compare on a machine that drifts.
+
+    Raises:
+        UsageError: it was not measured.
+    """
+    return interval(score, objective)[1]
+
+
+def interval(score: Score, objective: Objective) -> tuple[float, float, float]:
+    """Low, value and high: the 95 % interval of the latency, as shares like `value`; three times the value otherwise.
+
+    Accuracy counts as exact: every candidate is scored on the same samples, so differences are paired, and how far they
+    hold for other samples is the question that the test split answers.
+
+    Raises:
+        UsageError: it was not measured.
+    """
     if objective.name == "latency_ms":
-        return score.latency.median_ms
+        latency, dense_ms = score.latency, score.reference_ms
+        return latency.low_ms / dense_ms, latency.median_ms / dense_ms, latency.high_ms / dense_ms
     found = getattr(score, objective.name)
     if found is None:
         raise UsageError(f"'{objective.name}' was not measured in this run.")
-    return float(found)
-
-
-def interval(score: Score, objective: Objective) -> tuple[float, float]:
-    """Between which values the objective lies: the 95 % interval of a measured latency, the value itself otherwise.
-
-    Accuracy counts as exact here: every candidate is scored on the same samples, so a difference is one of these samples,
-    and how far it holds for others is the test split's question.
-    """
-    if objective.name == "latency_ms":
-        return score.latency.low_ms, score.latency.high_ms
-    exact = value(score, objective)
-    return exact, exact
+    return float(found), float(found), float(found)
 
 
 def dominates(one: Score, other: Score, over: Sequence[Objective]) -> bool:
-    """Whether ``one`` is no worse in every objective and better beyond the noise in at least one.
+    """Whether ``one`` is better beyond the noise in an objective, and ``other`` in none.
 
-    Better beyond the noise: the intervals do not touch. No worse: by the values themselves.
+    Better beyond the noise: the intervals do not touch. What lies within the noise decides nothing, either way.
     """
-    beyond = False
-    for objective in over:
-        sign = 1.0 if objective.maximize else -1.0
-        if sign * value(one, objective) < sign * value(other, objective):
-            return False
-        mine, theirs = interval(one, objective), interval(other, objective)
-        beyond |= mine[0] > theirs[1] if objective.maximize else mine[1] < theirs[0]
-    return beyond
+    return any(_beyond(one, other, by) for by in over) and not any(_beyond(other, one, by) for by in over)
 
 
-def front(records: Iterable[TrialRecord], over: Sequence[Objective]) -> list[TrialRecord]:
-    """The records that no other dominates, in the order of the last objective's value, then of recipe ids."""
-    scored = [(record, record.score) for record in records if record.score]
-    kept = [
-        (record, score) for record, score in scored if not any(dominates(other, score, over) for _, other in scored)
-    ]
-    return [record for record, score in sorted(kept, key=lambda pair: (value(pair[1], over[-1]), pair[0].recipe.id))]
+def front(candidates: Iterable[C], over: Sequence[Objective]) -> list[C]:
+    """The Pareto front beyond the noise, by latency, then by recipe id.
+
+    Candidates are taken from the best to the worst, exact objectives before the noisy one, and one joins when no member
+    `dominates` it. So no member dominates another, and whoever stays outside is beaten by a member. (Dominance between
+    overlapping intervals is not transitive: were outsiders to count too, a chain of near-ties could push a true
+    trade-off out.)
+    """
+    exact_first = sorted(over, key=lambda objective: objective.name == "latency_ms")
+    scored = [(candidate, candidate.score) for candidate in candidates if candidate.score]
+    kept: list[tuple[C, Score]] = []
+    for candidate, score in sorted(scored, key=lambda pair: (_costs(pair[1], exact_first), pair[0].recipe.id)):
+        if not any(dominates(member, score, over) for _, member in kept):
+            kept.append((candidate, score))
+    return [member for member, _ in sorted(kept, key=lambda pair: (1 / pair[1].speedup, pair[0].recipe.id))]
+
+
+def normalised(score: Score, dense: Score, over: Sequence[Objective]) -> tuple[float, ...]:
+    """Costs for `hypervolume`, each 0 at best: one minus accuracy, and shares of the dense model's cost.
+
+    With the reference 1 in every objective (accuracy 0, the dense FP32 model's cost) the hypervolume is a share of the
+    unit cube that the dense model alone fixes: values of different searches of one model on one device compare.
+    """
+    return tuple(
+        1 - value(score, by) if by.maximize else value(score, by) / max(value(dense, by), TOLERANCE) for by in over
+    )
+
+
+def hypervolume(points: Iterable[Sequence[float]], reference: Sequence[float]) -> float:
+    """What ``points`` (all costs) dominate of the box below ``reference``; exact, by slicing along the last cost.
+
+    Source: the sweep of Fonseca, Paquete, Lopez-Ibanez, "An improved dimension-sweep algorithm for the hypervolume
+    indicator" (2006), without its data structures.
+    """
+    inside = sorted({tuple(p) for p in points if all(a < b for a, b in zip(p, reference, strict=True))}, key=_last)
+    if len(reference) == 1:
+        return reference[0] - inside[0][0] if inside else 0.0
+    volume = 0.0
+    for n, point in enumerate(inside):
+        height = (inside[n + 1][-1] if n + 1 < len(inside) else reference[-1]) - point[-1]
+        if height > 0:
+            volume += height * hypervolume([p[:-1] for p in inside[: n + 1]], reference[:-1])
+    return volume
+
+
+def knee(members: Sequence[C], over: Sequence[Objective]) -> C:
+    """The member nearest to the ideal point, every objective scaled to the range that the members span.
+
+    Source: compromise programming, Zeleny (1973), with the Euclidean metric.
+    """
+    costs = {member.recipe.id: _costs(member.score, over) for member in members if member.score}
+    low = [min(column) for column in zip(*costs.values(), strict=True)]
+    span = [max(column) - best or 1.0 for column, best in zip(zip(*costs.values(), strict=True), low, strict=True)]
+
+    def distance(member: C) -> float:
+        scaled = [(c - a) / s for c, a, s in zip(costs[member.recipe.id], low, span, strict=True)]
+        return dist(scaled, [0.0] * len(scaled))
+
+    return min((member for member in members if member.recipe.id in costs), key=distance)
 
 
 class Goals(Strict):
-    """What the user wants of a model; None is no wish."""
+    """What the user wants of a model; None is no wish. A drop is in units of the metric: 0.01 is a point."""
 
-    max_accuracy_drop: float | None = Field(
-        default=None, ge=0.0, lt=1.0, description="in units of the metric: 0.01 is a point"
-    )
+    max_accuracy_drop: float | None = Field(default=None, ge=0.0, lt=1.0)
     max_latency_ms: PositiveFloat | None = None
     min_speedup: PositiveFloat | None = None
 
+    def meets(self, score: Score, dense: Score) -> bool:
+        """Whether every goal is met."""
+        return not self._excess(score, dense)
+
     def misses(self, score: Score, dense: Score) -> list[str]:
         """The goals that ``score`` misses, each in words with by how much."""
-        found = []
-        drop = dense.accuracy - score.accuracy
-        if self.max_accuracy_drop is not None and drop > self.max_accuracy_drop:
-            found.append(f"loses {100 * (drop - self.max_accuracy_drop):.2f} points more than allowed")
-        if self.max_latency_ms is not None and score.latency.median_ms > self.max_latency_ms:
-            found.append(f"takes {score.latency.median_ms - self.max_latency_ms:.3f} ms more than allowed")
-        if self.min_speedup is not None and score.speedup < self.min_speedup:
-            found.append(f"is {score.speedup:.2f}x as fast, not {self.min_speedup:g}x")
-        return found
+        excess = self._excess(score, dense)
+        words = []
+        if "max_accuracy_drop" in excess and self.max_accuracy_drop is not None:
+            lost, allowed = 100 * (dense.accuracy - score.accuracy), 100 * self.max_accuracy_drop
+            words.append(f"loses {lost:.2f} points of accuracy, {lost - allowed:.2f} more than the {allowed:g} allowed")
+        if "max_latency_ms" in excess and self.max_latency_ms is not None:
+            over = score.latency.median_ms - self.max_latency_ms
+            words.append(f"takes {score.latency.median_ms:.4g} ms, {over:.3g} ms more than allowed")
+        if "min_speedup" in excess and self.min_speedup is not None:
+            words.append(f"is {score.speedup:.2f}x as fast as the dense model, not {self.min_speedup:g}x")
+        return words
+
+    def nearest(self, candidates: Sequence[C], dense: Score) -> C:
+        """The candidate that misses least: the sum of points of accuracy and per cent of latency and of speed-up."""
+        scored = [(candidate, candidate.score) for candidate in candidates if candidate.score]
+        return min(scored, key=lambda pair: sum(self._excess(pair[1], dense).values()))[0]
+
+    def _excess(self, score: Score, dense: Score) -> dict[str, float]:
+        """By how much each missed goal is missed, in hundredths."""
+        over = {}
+        if self.max_accuracy_drop is not None:
+            over["max_accuracy_drop"] = dense.accuracy - score.accuracy - self.max_accuracy_drop
+        if self.max_latency_ms is not None:
+            over["max_latency_ms"] = score.latency.median_ms / self.max_latency_ms - 1
+        if self.min_speedup is not None:
+            over["min_speedup"] = 1 - score.speedup / self.min_speedup
+        return {goal: 100 * by for goal, by in over.items() if by > TOLERANCE}
+
+
+def best(members: Sequence[C], over: Sequence[Objective], *, goals: Goals, dense: Score) -> C:
+    """The model to recommend.
+
+    Of those that meet the goals, the fastest where accuracy is limited, else the most accurate; the `knee` where there
+    are no goals; the `Goals.nearest` where none meets them.
+    """
+    if goals == Goals():
+        return knee(members, over)
+    meeting = [(member, member.score) for member in members if member.score and goals.meets(member.score, dense)]
+    if not meeting:
+        return goals.nearest(members, dense)
+    if goals.max_accuracy_drop is not None:
+        return max(meeting, key=lambda pair: (pair[1].speedup, pair[1].accuracy))[0]
+    return max(meeting, key=lambda pair: (pair[1].accuracy, pair[1].speedup))[0]
+
+
+def _beyond(one: Score, other: Score, objective: Objective) -> bool:
+    (low, _, high), (other_low, _, other_high) = interval(one, objective), interval(other, objective)
+    return low > other_high if objective.maximize else high < other_low
+
+
+def _costs(score: Score, over: Sequence[Objective]) -> tuple[float, ...]:
+    return tuple(-value(score, by) if by.maximize else value(score, by) for by in over)
+
+
+def _last(point: Sequence[float]) -> float:
+    return point[-1]
