@@ -18,9 +18,9 @@ class TimingPolicy(Strict):
     block_ms: PositiveFloat = Field(default=40.0, description="length of a block")
     min_block_runs: PositiveInt = Field(default=5, description="runs in a block, however slow the model is")
     settle_percent: PositiveFloat = Field(
-        default=2.0, description="spread of the block medians at which the latency has settled"
+        default=3.0, description="spread of the medians of the blocks that count at which the latency has settled"
     )
-    max_seconds: PositiveFloat = Field(default=20.0, description="give up when it has not settled by then")
+    max_seconds: PositiveFloat = Field(default=20.0, description="give up on a model that has not settled by then")
 
 
 class RuntimeOptions(Strict):

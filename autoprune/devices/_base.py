@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from autoprune.devices.lease import OnWait, ignore, lease
 from autoprune.hardware import HardwareProfile, Precision
 from autoprune.records import Artifact
 
@@ -23,6 +24,10 @@ class Session(ABC):
     @abstractmethod
     def run(self, n: int) -> list[float]:
         """Infer ``n`` times; seconds of each, by the device's monotonic clock around nothing but the inference."""
+
+    def renew(self) -> None:
+        """Load again, elsewhere in memory, so that no measurement rests on one lucky layout. By default nothing."""
+        return
 
     def foreign_seconds(self) -> float | None:
         """CPU seconds that other work has used on the device so far, divided by its cores; None where unreadable."""
@@ -59,7 +64,7 @@ class Device(ABC):
     """
 
     runtime: ClassVar[str]
-    package: ClassVar[str]
+    lease_name: ClassVar[str]  # of what must not be shared while timing; devices on the same hardware have the same
 
     def __init__(self, profile: HardwareProfile) -> None:
         self.profile = profile
@@ -97,6 +102,10 @@ class Device(ABC):
     def fingerprint(self) -> str:
         """Hash of ``facts()``: 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def lease(self, *, on_wait: OnWait = ignore) -> AbstractContextManager[None]:
+        """Hold the device for measuring, alone on this machine; see `autoprune.devices.lease`."""
+        return lease(self.lease_name, on_wait=on_wait)
 
     def circumstances(self, precision: Precision) -> Circumstances:
         """Those of a measurement that is made now."""

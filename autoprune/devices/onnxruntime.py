@@ -3,14 +3,13 @@
 import contextlib
 import json
 import os
-import statistics
+import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,10 +17,12 @@ import numpy as np
 
 from autoprune.devices import _cpu
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
+from autoprune.devices._operators import blocked_names, operator_times
 from autoprune.errors import StageError
 from autoprune.records import Artifact
 
 PROVIDERS = ["CPUExecutionProvider"]
+PADDING_BYTES = (64, 60_000)  # pieces below malloc's threshold for mapping pages, so that they shift what follows
 PROFILED_RUNS = 30
 PEAK_MEMORY_TIMEOUT_SECONDS = 120
 QUIET = 4  # ONNX Runtime's log level "fatal": its errors come as exceptions
@@ -29,15 +30,29 @@ SPINNING = "session.intra_op.allow_spinning"
 
 
 class OnnxRuntimeSession(Session):
-    """Inputs and outputs are bound once, so that a run is the inference and nothing else."""
+    """Inputs and outputs are bound once per load, so that a run is the inference and nothing else."""
 
-    def __init__(self, session: Any, inputs: Arrays) -> None:
-        self._session = session
-        self._binding = session.io_binding()
-        for node, array in zip(session.get_inputs(), inputs, strict=True):
-            self._binding.bind_cpu_input(node.name, np.ascontiguousarray(array))
-        for node in session.get_outputs():
-            self._binding.bind_output(node.name, "cpu")
+    def __init__(self, load: Callable[[], Any], inputs: Arrays) -> None:
+        self._load, self._inputs = load, [np.ascontiguousarray(array) for array in inputs]
+        self._random = random.Random(0)  # noqa: S311 - not cryptography
+        self._session: Any = None
+        self._binding: Any = None
+        self.renew()
+
+    def renew(self) -> None:
+        self._session = self._binding = None  # first free the old, so that memory holds one model at a time
+        self._padding = [bytearray(self._random.randrange(*PADDING_BYTES)) for _ in range(self._random.randrange(64))]
+        self._session = self._load()
+        self._binding = self._bind()
+
+    def _bind(self) -> Any:
+        binding = self._session.io_binding()
+        with _runtime_errors():
+            for node, array in zip(self._session.get_inputs(), self._inputs, strict=True):
+                binding.bind_cpu_input(node.name, array)
+            for node in self._session.get_outputs():
+                binding.bind_output(node.name, "cpu")
+        return binding
 
     def run(self, n: int) -> list[float]:
         infer, binding, clock = self._session.run_with_iobinding, self._binding, time.perf_counter
@@ -61,7 +76,7 @@ class OnnxRuntimeDevice(Device):
     """
 
     runtime: ClassVar[str] = "onnxruntime"
-    package: ClassVar[str] = "onnxruntime"
+    lease_name: ClassVar[str] = "cpu"
 
     @property
     def runtime_version(self) -> str:
@@ -77,7 +92,7 @@ class OnnxRuntimeDevice(Device):
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[OnnxRuntimeSession]:
-        yield OnnxRuntimeSession(_load(artifact.path, self.profile.options.threads), inputs)
+        yield OnnxRuntimeSession(partial(_load, artifact.path, self.profile.options.threads), inputs)
 
     @contextlib.contextmanager
     def predictor(self, artifact: Artifact) -> Iterator[Predict]:
@@ -107,19 +122,11 @@ class OnnxRuntimeDevice(Device):
 
     def profile_operators(self, artifact: Artifact, inputs: Arrays) -> list[OperatorTime]:
         with tempfile.TemporaryDirectory() as folder:
-            session = _load(artifact.path, self.profile.options.threads, profile_prefix=str(Path(folder) / "profile"))
-            OnnxRuntimeSession(session, inputs).run(PROFILED_RUNS)
+            prefix = str(Path(folder) / "profile")
+            session = _load(artifact.path, self.profile.options.threads, profile_prefix=prefix)
+            OnnxRuntimeSession(lambda: session, inputs).run(PROFILED_RUNS)
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        return operator_times(events)
-
-
-def operator_times(events: list[dict[str, Any]]) -> list[OperatorTime]:
-    """Median per node of a profile of ONNX Runtime (a Chrome trace; ``dur`` in microseconds)."""
-    durations: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            durations[event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]].append(event["dur"])
-    return [OperatorTime(name, op_type, statistics.median(times)) for (name, op_type), times in durations.items()]
+        return operator_times(events, blocked_names(artifact.path))
 
 
 def _load(path: Path, threads: int, *, profile_prefix: str | None = None) -> Any:

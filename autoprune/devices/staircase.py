@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 MULTIPLES = (32, 16, 8, 4, 2)
-WIDTHS = tuple(sorted({*range(32, 97, 4), 45, 46, 47, 61, 62, 63, 77, 78, 79}))
+WIDTHS = (32, 36, 40, 44, 45, 46, 47, 48, 52, 56, 60, 61, 62, 63, 64, 72, 80, 88, 96)
 KERNELS = (3, 1)
 LAYERS, SIZE = 2, 8
 LOST_SAVING = 0.25  # a multiple holds when widths between save less than this part of what smooth scaling would
 SCALES = 0.5  # latency grows at least with this power of the width, or it is overhead that was timed
-POLICY = TimingPolicy(warmup_ms=2, blocks=7, block_ms=2, settle_percent=30, max_seconds=2)
+POLICY = TimingPolicy(warmup_ms=2, blocks=6, block_ms=1, settle_percent=30, max_seconds=2)
 
 
 class Staircase(Strict):
@@ -53,7 +53,8 @@ def staircase(device: Device) -> Staircase:
     path = platformdirs.user_cache_path("autoprune") / "staircases" / name
     with contextlib.suppress(OSError, ValidationError, UnicodeDecodeError):
         return Staircase.model_validate_json(path.read_text(encoding="utf-8"))
-    found = probe(device)
+    with device.lease():
+        found = probe(device)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs seconds next time
         _write(path, found.model_dump_json(indent=1))
     return found

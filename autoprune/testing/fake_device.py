@@ -2,8 +2,10 @@
 
 import contextlib
 import itertools
+import os
 import random
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from autoprune.devices import Arrays, Session
 from autoprune.devices.onnxruntime import OnnxRuntimeDevice
@@ -36,6 +38,9 @@ class FakeSession(Session):
 
 class FakeDevice(OnnxRuntimeDevice):
     """An artifact takes what ``script`` makes of it, by default 1 ms per megabyte; channels pay in multiples of 4."""
+
+    runtime: ClassVar[str] = "fake"
+    lease_name: ClassVar[str] = f"fake-{os.getpid()}"
 
     def __init__(self, profile: HardwareProfile, *, script: Callable[[Artifact], Script] | None = None) -> None:
         super().__init__(profile)
