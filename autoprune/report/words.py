@@ -1,0 +1,100 @@
+"""Numbers and findings in words, the same in every report."""
+
+from autoprune.pareto import Goals
+from autoprune.records import Measurement
+from autoprune.report.data import Finalist, RunReport
+
+MINUS, TIMES = "\u2212", "\u00d7"
+
+
+def milliseconds(ms: float) -> str:
+    """``0.794``: four figures, never more than microseconds."""
+    return f"{ms:.3f}" if ms < 10 else f"{ms:.2f}" if ms < 100 else f"{ms:.1f}"
+
+
+def noise(latency: Measurement) -> str:
+    """``±0.4 %``: half of the 95 % interval as a share of the median."""
+    return f"±{50 * (latency.high_ms - latency.low_ms) / latency.median_ms:.1f} %"
+
+
+def percent(accuracy: float) -> str:
+    """``92.58 %``."""
+    return f"{100 * accuracy:.2f} %"
+
+
+def points(drop: float) -> str:
+    """``+0.34`` for a gain of 0.0034: hundredths of the metric, signed."""
+    return "0.00" if abs(drop) < 5e-5 else f"{-100 * drop:+.2f}".replace("-", MINUS)
+
+
+def times(speedup: float) -> str:
+    """``2.45`` and a multiplication sign."""
+    return f"{speedup:.2f}{TIMES}"
+
+
+def size(count: float) -> str:
+    """``1.09 MB``."""
+    return _scaled(count, ("B", "kB", "MB", "GB", "TB"))
+
+
+def number(count: float) -> str:
+    """``40.6 M``."""
+    return _scaled(count, ("", "k", "M", "G", "T")).rstrip()
+
+
+def duration(seconds: float) -> str:
+    """``1 h 22 min``."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def headline(report: RunReport) -> str:
+    """The result in one sentence."""
+    chosen, dense = report.chosen, report.dense
+    if chosen.recipe.id == dense.recipe.id:
+        return f"No smaller model of {report.task} beats the dense one on {report.target}."
+    price = _price(dense.score.accuracy - chosen.score.accuracy)
+    return f"{report.task} runs {times(chosen.score.speedup)} as fast on {report.target} {price}."
+
+
+def verdict(report: RunReport) -> str:
+    """Whether the goals are met, in one sentence; empty where there are none."""
+    if report.goals == Goals():
+        return ""
+    if not report.misses:
+        return f"The chosen model meets every goal: {', '.join(wishes(report.goals))}."
+    return f"No model meets every goal ({', '.join(wishes(report.goals))}). The nearest {' and '.join(report.misses)}."
+
+
+def wishes(goals: Goals) -> list[str]:
+    """The goals, each in words."""
+    found = []
+    if goals.max_accuracy_drop is not None:
+        found.append(f"lose at most {100 * goals.max_accuracy_drop:g} points of accuracy")
+    if goals.max_latency_ms is not None:
+        found.append(f"take at most {goals.max_latency_ms:g} ms")
+    if goals.min_speedup is not None:
+        found.append(f"run at least {goals.min_speedup:g}{TIMES} as fast")
+    return found
+
+
+def label(member: Finalist, report: RunReport) -> str:
+    """Where a model stands apart: dense, chosen."""
+    if member.recipe.id == report.chosen.recipe.id:
+        return "chosen"
+    return "dense" if member.recipe.id == report.dense.recipe.id else ""
+
+
+def _price(drop: float) -> str:
+    if abs(drop) < 5e-5:
+        return "at the same accuracy"
+    return f"and {'loses' if drop > 0 else 'gains'} {abs(100 * drop):.2f} points of accuracy"
+
+
+def _scaled(count: float, units: tuple[str, ...]) -> str:
+    place = 0
+    while abs(count) >= 999.5 and place < len(units) - 1:
+        count, place = count / 1000, place + 1
+    return f"{count:.3g} {units[place]}"
