@@ -98,7 +98,7 @@ def compress(
 
 
 def _rows(dense: nn.Module, groups: Iterable[PruneGroup], keep: Keep) -> dict[str, Tensor]:
-    """For each parameter that loses some of dimension 0, the dense indices that remain."""
+    """For each parameter or buffer that loses some of dimension 0, the dense indices that remain."""
     import torch
 
     removed: dict[str, set[int]] = defaultdict(set)
@@ -107,8 +107,8 @@ def _rows(dense: nn.Module, groups: Iterable[PruneGroup], keep: Keep) -> dict[st
         for member in group.members if gone else ():
             if member.dim == 0:
                 removed[member.parameter].update(place for unit in gone for place in member.index[unit])
-    parameters = {name: weight for name, weight in dense.named_parameters() if name in removed}
     return {
-        name: torch.tensor([row for row in range(len(weight)) if row not in removed[name]])
-        for name, weight in parameters.items()
+        name: torch.tensor([row for row in range(len(tensor)) if row not in removed[name]])
+        for name, tensor in (*dense.named_parameters(), *dense.named_buffers())
+        if name in removed
     }

@@ -23,7 +23,7 @@ class Reference:
 
     Attributes:
         dense: the model before the cut, a graph module like the cut one.
-        rows: for each parameter that lost some of dimension 0 (output units), the dense indices that remain.
+        rows: for each parameter or buffer that lost some of dimension 0 (output units), the dense indices that remain.
     """
 
     dense: nn.Module
