@@ -72,7 +72,6 @@ def _mask(analysis: Analysis, result: Axes, key: Axes, mask: object) -> None:
 @rewrite("scaled_dot_product_attention")
 def pin_scale(cut: Cut, old: Node, new: Node) -> None:
     """The scale stays 1/sqrt of the trained head size."""
-    query = argument(old, "query")
-    size = sizes(query)[-1]
-    if argument(old, "scale") is None and size is not None and cut.size(query, -1) != size:
+    size = sizes(argument(old, "query"))[-1]
+    if argument(old, "scale") is None and size is not None:
         set_argument(new, "scale", size**-0.5)

@@ -87,7 +87,7 @@ def _bounds(node: Node) -> slice | None:
 def renew_slice(cut: Cut, old: Node, new: Node) -> Node | None:
     dim, bounds = argument(old, "dim"), _bounds(old)
     alive = cut.alive(positional(old), dim)
-    if alive is None or alive.all() or bounds in (None, slice(0, None, 1)):
+    if alive is None or bounds in (None, slice(0, None, 1)):
         return None
     picked = np.zeros(len(alive), dtype=bool)
     picked[bounds] = True
@@ -154,7 +154,7 @@ def renew_split(cut: Cut, old: Node, new: Node) -> Node | None:
 
     dim = argument(old, "dim")
     alive = cut.alive(positional(old), dim)
-    if alive is None or alive.all():
+    if alive is None:
         return None
     parts = np.split(alive, np.cumsum([int(part.shape[dim]) for part in old.meta["val"]])[:-1])
     with new.graph.inserting_before(new):
