@@ -25,10 +25,12 @@ class Measurement(Strict):
     """A latency with its circumstances; milliseconds per inference of one batch.
 
     Attributes:
-        median_ms: median over all samples.
-        low_ms, high_ms: the 95 % interval of the median (order statistics over the block medians).
-        samples_ms: every sample that counted, in the order taken.
-        disturbed: something else used the cores while it was timed.
+        n: samples that counted: those of the quietest blocks.
+        median_ms, p90_ms, p99_ms, cv_percent: over those samples.
+        low_ms, high_ms: the 95 % interval of the median by order statistics over the block medians; each block is a
+            fresh session where the runtime can renew one, so that it holds for another session of the same artifact.
+        samples_ms: samples that counted, in the order taken; every k-th where there are more than 1,000.
+        disturbed: other work used the device while it was timed, or most blocks had to be dropped.
         conditions: clocks, governor, temperature, load: what could be read, as read.
     """
 
