@@ -43,7 +43,7 @@ class Bench:
         self.rows: list[dict[str, Any]] = []
         self.figures: dict[str, dict[str, Any]] = {}
         self.circumstances = _circumstances() | {"quick": quick}
-        self.console = Console()
+        self.console = Console(width=None if sys.stdout.isatty() else 160)
         self._began = time.monotonic()
 
     def row(self, **cells: Any) -> None:
