@@ -40,17 +40,21 @@ def open_device(profile: HardwareProfile) -> Device:
         )
     if missing := _missing(profile.runtime):
         raise TargetError(f"Profile '{profile.name}' needs runtime '{profile.runtime}': {missing}")
-    device: Device = known[profile.runtime].load()(profile)
-    return device
+    try:
+        kind: type[Device] = known[profile.runtime].load()
+    except (ImportError, AttributeError) as error:
+        raise TargetError(
+            f"Profile '{profile.name}' needs runtime '{profile.runtime}', which fails: {error}."
+        ) from error
+    return kind(profile)
 
 
 def runtimes() -> list[Runtime]:
     """All runtimes and whether they work here; reads only the metadata of installed packages."""
     rows = []
     for name, entry in sorted(_known().items()):
-        package = name if name in SHIPPED else (entry.dist.name if entry.dist else "")
         missing = _missing(name)
-        rows.append(Runtime(name, not missing, "" if missing else _version(package), missing))
+        rows.append(Runtime(name, not missing, "" if missing else _version(entry), missing))
     return rows
 
 
@@ -74,8 +78,9 @@ def _missing(name: str) -> str:
     return f"package '{name}' is not installed; get it with: {INSTALL[name]}"
 
 
-def _version(package: str) -> str:
+def _version(entry: importlib.metadata.EntryPoint) -> str:
+    """Of the package that adds the runtime; for a shipped one, of the package that it needs."""
     try:
-        return importlib.metadata.version(package)
+        return entry.dist.version if entry.dist else importlib.metadata.version(entry.name)
     except importlib.metadata.PackageNotFoundError:
         return ""

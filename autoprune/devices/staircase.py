@@ -1,8 +1,8 @@
 """The channel staircase: the widths at which the latency of convolutions steps, measured on the device.
 
 Vector units compute whole registers, so that 57 channels can cost as much as 64, or more. The probe times short chains
-of 3x3 and 1x1 convolutions over a range of widths, interleaved, and finds the greatest multiple below which cutting
-saves next to nothing.
+of 3x3 and 1x1 convolutions over a range of widths, interleaved, and finds the greatest multiple such that the widths
+between save next to nothing.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import hashlib
 import math
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ MULTIPLES = (32, 16, 8, 4, 2)
 WIDTHS = (32, 36, 40, 44, 45, 46, 47, 48, 52, 56, 60, 61, 62, 63, 64, 72, 80, 88, 96)
 KERNELS = (3, 1)
 LAYERS, SIZE = 2, 8
-LOST_SAVING = 0.25  # a multiple holds when widths between save less than this part of what smooth scaling would
+STEPS = 0.5  # a multiple holds when widths between save less than this part of what smooth scaling would
 SCALES = 0.5  # latency grows at least with this power of the width, or it is overhead that was timed
 POLICY = TimingPolicy(warmup_ms=2, blocks=6, block_ms=1, settle_percent=30, max_seconds=2)
 
@@ -80,25 +81,31 @@ def probe(device: Device) -> Staircase:
 def find_multiple(latency_ms: Mapping[str, Mapping[int, float]]) -> int:
     """The greatest of ``MULTIPLES`` that holds over all kernels, or 1.
 
-    For a multiple, every width between is compared with the next multiple above: what it saves, against what it would
-    save if latency grew with a power of the width (the power that joins the narrowest and the widest).
+    A multiple holds when no kind of width between saves against the next multiple above, where a kind are the widths
+    with the same power of two in them. What they save is compared with smooth scaling: latency as that power of the
+    width that joins the narrowest and the widest.
     """
-    return next((multiple for multiple in MULTIPLES if _holds(multiple, latency_ms)), 1)
+    powers = {name: _power(stairs) for name, stairs in latency_ms.items()}
+    if min(powers.values()) < SCALES:
+        return 1
+    return next((multiple for multiple in MULTIPLES if _holds(multiple, latency_ms, powers)), 1)
 
 
-def _holds(multiple: int, latency_ms: Mapping[str, Mapping[int, float]]) -> bool:
-    saved, expected = 0.0, 0.0
-    for stairs in latency_ms.values():
-        first, last = min(stairs), max(stairs)
-        power = math.log(stairs[last] / stairs[first]) / math.log(last / first)
-        if power < SCALES:
-            return False
+def _power(stairs: Mapping[int, float]) -> float:
+    first, last = min(stairs), max(stairs)
+    return math.log(stairs[last] / stairs[first]) / math.log(last / first)
+
+
+def _holds(multiple: int, latency_ms: Mapping[str, Mapping[int, float]], powers: Mapping[str, float]) -> bool:
+    saved: dict[int, float] = defaultdict(float)
+    for name, stairs in latency_ms.items():
         for width in stairs:
             above = -(-width // multiple) * multiple
-            if above != width and above in stairs:
-                saved += math.log(stairs[above] / stairs[width])
-                expected += power * math.log(above / width)
-    return saved < LOST_SAVING * expected
+            kind = math.gcd(width, multiple)
+            if above != width:
+                smooth = powers[name] * math.log(above / width)
+                saved[kind] += math.log(stairs[above] / stairs[width]) - STEPS * smooth
+    return all(difference < 0 for difference in saved.values())
 
 
 def _artifact(path: Path, width: int, kernel: int) -> Artifact:

@@ -1,0 +1,64 @@
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from autoprune.devices import open_device, registry, runtimes
+from autoprune.devices.onnxruntime import OnnxRuntimeDevice
+from autoprune.errors import TargetError, UsageError
+from autoprune.hardware import HardwareProfile
+
+FAKE = EntryPoint("fake", "autoprune.testing:FakeDevice", registry.GROUP)
+
+
+def _install(monkeypatch: pytest.MonkeyPatch, *entries: EntryPoint) -> None:
+    monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: entries)
+
+
+def test_shipped_runtime_opens(profile: HardwareProfile) -> None:
+    assert isinstance(open_device(profile), OnnxRuntimeDevice)
+
+
+def test_installed_package_adds_a_runtime(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(monkeypatch, FAKE)
+    assert open_device(profile.model_copy(update={"runtime": "fake"})).facts() == {"cpu": "fake"}
+    assert {runtime.name: runtime.works for runtime in runtimes()} == {"fake": True, "onnxruntime": True}
+
+
+def test_duplicate_name_raises(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(monkeypatch, EntryPoint("onnxruntime", "other:Device", registry.GROUP))
+    with pytest.raises(UsageError, match=r"Two runtimes are called 'onnxruntime'.*other:Device"):
+        open_device(profile)
+
+
+def test_unknown_runtime_names_the_known(profile: HardwareProfile) -> None:
+    with pytest.raises(TargetError, match=r"'here' asks for runtime 'abacus'.*onnxruntime"):
+        open_device(profile.model_copy(update={"runtime": "abacus"}))
+
+
+def test_missing_package_says_how_to_get_it(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(TargetError, match="pip install onnxruntime"):
+        open_device(profile)
+    [runtime] = runtimes()
+    assert not runtime.works
+    assert runtime.version == ""
+    assert "pip install onnxruntime" in runtime.missing
+
+
+def test_added_runtime_that_does_not_import_is_a_target_error(
+    profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(monkeypatch, EntryPoint("broken", "no_such_module_anywhere:Device", registry.GROUP))
+    with pytest.raises(TargetError, match=r"runtime 'broken'.*no_such_module_anywhere"):
+        open_device(profile.model_copy(update={"runtime": "broken"}))
+
+
+def test_listing_runtimes_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from autoprune.devices import runtimes; assert runtimes()[0].works; "
+        "print([name for name in ('torch', 'onnx', 'onnxruntime', 'optuna') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
