@@ -15,6 +15,7 @@ from torch.fx import Graph, GraphModule
 
 from autoprune.errors import CaptureError
 from autoprune.graph.inline import inline_regions
+from autoprune.graph.rules import is_symbolic
 
 _CHECKS = ("_assert", "sym_constrain_range")
 
@@ -76,7 +77,7 @@ def _export(
 
 def _is_dynamic(program: ExportedProgram) -> bool:
     values = [node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"]
-    return any(isinstance(value, Tensor) and any(isinstance(s, torch.SymInt) for s in value.shape) for value in values)
+    return any(isinstance(value, Tensor) and any(map(is_symbolic, value.shape)) for value in values)
 
 
 @contextlib.contextmanager

@@ -57,14 +57,14 @@ def _positions(analysis: Analysis, leaves: Keys) -> dict[int, dict[Slot, list[in
 
 
 def _in_order_of_use(analysis: Analysis) -> list[str]:
-    """One name per tensor."""
+    """One name per tensor: the first that the user's model has for it."""
     rank = {node: position for position, node in enumerate(analysis.graph.nodes)}
     used: dict[str, int] = {}
     for node in analysis.graph.nodes:
         if node.op == "get_attr" and str(node.target) in analysis.state and node.users:
             used[str(node.target)] = min(rank[user] for user in node.users)
-    named = {id(analysis.state[name]): name for name in sorted(used, key=used.__getitem__, reverse=True)}
-    return sorted(named.values(), key=used.__getitem__)
+    first = {id(value): name for name, value in reversed(analysis.state.items())}
+    return list(dict.fromkeys(first[id(analysis.state[name])] for name in sorted(used, key=used.__getitem__)))
 
 
 def _kinds(analysis: Analysis, leaves: Keys) -> dict[int, str]:

@@ -35,7 +35,7 @@ def _train(module: nn.Module, steps: int = 3) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 

@@ -55,7 +55,7 @@ class Net(nn.Module):
         return self.fc(F.adaptive_avg_pool2d(self.blocks(self.stem(x)), 2).flatten(1))
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4), st.data())
 def test_any_cut_equals_zeroing(kinds, data):
     torch.manual_seed(len(kinds))
@@ -63,7 +63,7 @@ def test_any_cut_equals_zeroing(kinds, data):
     with torch.no_grad():
         for value in (*module.parameters(), *(b for b in module.buffers() if b.is_floating_point())):
             value.add_(0.1 * torch.rand(value.shape))
-    graph = PrunableGraph.capture(module, (torch.randn(2, 3, 6, 6),))
+    graph = PrunableGraph.capture(module, (torch.randn(2, 3, 6, 6),), prove=False)
     assert graph.groups
     assert graph.blocked == ()
     for _ in range(3):

@@ -120,7 +120,7 @@ def tensor_of(node: Node) -> Tensor | None:
 def sizes(node: Any) -> list[int | None]:
     """Sizes of a node's result, None where symbolic."""
     value = tensor_of(node)
-    return [] if value is None else [size if isinstance(size, int) else None for size in value.shape]
+    return [] if value is None else [None if is_symbolic(size) else int(size) for size in value.shape]
 
 
 def numbers(node: Any) -> list[int]:
@@ -132,6 +132,11 @@ def numbers(node: Any) -> list[int]:
 def sizes_at_batch_one(node: Any) -> list[int]:
     value = tensor_of(node)
     return [] if value is None else [_evaluate(size, 1) for size in value.shape]
+
+
+def is_symbolic(size: int | torch.SymInt) -> bool:
+    """The exporter may have found a symbol to be a constant after all."""
+    return isinstance(size, torch.SymInt) and bool(size.node.expr.free_symbols)
 
 
 def _evaluate(size: int | torch.SymInt, symbol_value: int) -> int:
