@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import logging
 import os
 import warnings
 from collections.abc import Iterator
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Graph
 
 from autoprune.errors import StageError
 from autoprune.records import Artifact
@@ -54,7 +57,12 @@ def translate(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> onnx_ir.
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                _capture(module, example_inputs), (), dynamo=True, optimize=False, verbose=False
+                _capture(module, example_inputs),
+                (),
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                input_names=_input_names(module),
             )
         assert program is not None
         with _quiet():
@@ -115,10 +123,17 @@ def _capture(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> torch.exp
     # a batch of one would be specialised: 0 and 1 are constants to torch.export
     inputs = tuple(torch.cat([value, value]) if value.dim() and len(value) == 1 else value for value in example_inputs)
     shapes = tuple({0: torch.export.Dim.AUTO} if value.dim() else None for value in inputs)
+    takes_any = [p.kind for p in inspect.signature(module.forward).parameters.values()] == [Parameter.VAR_POSITIONAL]
     try:
-        return torch.export.export(module, inputs, dynamic_shapes=shapes)
+        return torch.export.export(module, inputs, dynamic_shapes=(shapes,) if takes_any else shapes)
     except Exception:
         return torch.export.export(module, example_inputs)  # what is wrong with the model itself is raised here
+
+
+def _input_names(module: nn.Module) -> list[str] | None:
+    """The user's names of the inputs, which a captured graph keeps; None lets the exporter take forward()'s."""
+    graph = getattr(module, "graph", None)
+    return [str(node.target) for node in graph.nodes if node.op == "placeholder"] if isinstance(graph, Graph) else None
 
 
 def _simplify(model: onnx_ir.Model) -> None:
@@ -170,9 +185,26 @@ def _plain(model: onnx_ir.Model) -> onnx.ModelProto:
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     ClearMetadataAndDocStringPass()(model)
+    _name_nodes(model.graph)
     proto = onnx_ir.to_proto(model)
     del proto.graph.value_info[:]
     return proto
+
+
+def _name_nodes(graph: onnx_ir.Graph) -> None:
+    """Name each node after the module that owns its first weight, or its operator, and its results after the node.
+
+    Names are what a profile of the runtime shows.
+    """
+    taken: set[str] = set()
+    for position, node in enumerate(graph):
+        weights = (value.name or "" for value in node.inputs if value is not None and value.is_initializer())
+        owner = next((name.rpartition(".")[0] for name in weights if name.endswith(".weight")), "")
+        node.name = owner if owner and owner not in taken else f"{node.op_type}_{position}"
+        taken.add(node.name)
+        for index, value in enumerate(node.outputs):
+            if not value.is_graph_output():
+                value.name = f"{node.name}:{index}"
 
 
 @contextlib.contextmanager

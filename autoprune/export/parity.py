@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from autoprune.errors import StageError
 from autoprune.hardware import Precision
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor, nn
-
-    Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "int8": 0.5}
 """Largest accepted `parity`. FP32 differs by the order of additions; INT8 is held to sanity, accuracy judges it."""
@@ -54,18 +55,11 @@ def parity(
 
 
 def _outputs(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Array]:
-    import torch
-    from torch.utils._pytree import tree_leaves
-
     with torch.no_grad():
-        return [
-            value.detach().cpu().numpy() for value in tree_leaves(module(*inputs)) if isinstance(value, torch.Tensor)
-        ]
+        return [value.detach().cpu().numpy() for value in tree_leaves(module(*inputs)) if isinstance(value, Tensor)]
 
 
 def _difference(actual: Array, expected: Array) -> float:
-    import numpy as np
-
     if expected.size == 0:
         return 0.0
     a, e = actual.astype(np.float64), expected.astype(np.float64)
