@@ -1,9 +1,118 @@
-"""The report as one HTML file that loads nothing."""
+"""The report as one HTML file that loads nothing: style, plots and the library that draws them are inside."""
 
+import base64
+import gzip
+import json
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from autoprune.records import Failure
 from autoprune.report import words
-from autoprune.report.data import RunReport
+from autoprune.report.data import Finalist, RunReport
+from autoprune.report.figures import figures
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the summary, of the chosen model and of the dense one."""
+
+    name: str
+    value: str
+    before: str
+    change: str
 
 
 def render_html(report: RunReport) -> str:
-    """The whole file."""
-    return words.headline(report)
+    """The whole file, about 2 MB: nearly all of it is plotly.js, compressed."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("autoprune.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    plots = figures(report)
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        words=words,
+        plots=plots,
+        plots_json=_embedded(plots),
+        plotly=_plotly(),
+        tiles=tiles(report),
+        failures=[
+            (n, r.recipe.id, r.outcome) for n, r in enumerate(report.records, 1) if isinstance(r.outcome, Failure)
+        ],
+        models=[member for member in report.front if member.recipe.id != report.dense.recipe.id],
+        export=export_command(report),
+        snippet=snippet(report.chosen, report),
+    )
+
+
+def tiles(report: RunReport) -> list[Tile]:
+    """The summary."""
+    new, old = report.chosen.score, report.dense.score
+    found = [
+        Tile(
+            "Latency",
+            f"{words.milliseconds(new.latency.median_ms)} ms",
+            f"{words.milliseconds(old.latency.median_ms)} ms",
+            f"{words.times(new.speedup)} as fast, {words.noise(new.latency)}",
+        ),
+        Tile(
+            "Accuracy",
+            words.percent(new.accuracy),
+            words.percent(old.accuracy),
+            f"{words.points(old.accuracy - new.accuracy)} points, {report.chosen.split} split",
+        ),
+        _share("Size", new.size_bytes, old.size_bytes, unit=words.size),
+        _share("MACs", new.macs, old.macs, unit=words.number),
+        _share("Parameters", new.parameters, old.parameters, unit=words.number),
+    ]
+    if new.peak_memory_bytes and old.peak_memory_bytes:
+        found.append(_share("Peak memory", new.peak_memory_bytes, old.peak_memory_bytes, unit=words.size))
+    return found
+
+
+def export_command(report: RunReport) -> str:
+    """Copies the chosen model out of the run directory."""
+    return f"autoprune export {shlex.quote(report.directory)} {report.chosen.recipe.id} --to model"
+
+
+def snippet(chosen: Finalist, report: RunReport) -> str:
+    """Python that runs the chosen model; empty while it is not exported."""
+    if chosen.model is None:
+        return ""
+    path = f"{report.directory}/{chosen.model}"
+    return (
+        "import onnxruntime\n\n"
+        f"session = onnxruntime.InferenceSession({path!r})\n"
+        "names = [node.name for node in session.get_inputs()]\n"
+        "outputs = session.run(None, dict(zip(names, inputs)))  # inputs: one float32 array each, the batch first"
+    )
+
+
+def _share(name: str, new: float, old: float, *, unit: Any) -> Tile:
+    change = f"{100 * (new / old - 1):+.0f}{words.NBSP}%".replace("-", words.MINUS) if old else ""
+    return Tile(name, unit(new), unit(old), change)
+
+
+def _embedded(plots: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(plots, allow_nan=False).replace("<", "\\u003c")
+
+
+@cache
+def _plotly() -> str:
+    """plotly.js as the Python package carries it, gzip and Base64: a third of its size."""
+    from importlib.util import find_spec
+
+    spec = find_spec("plotly")
+    assert spec is not None
+    assert spec.origin is not None
+    source = Path(spec.origin).parent / "package_data" / "plotly.min.js"
+    return base64.b64encode(gzip.compress(source.read_bytes(), 9, mtime=0)).decode()

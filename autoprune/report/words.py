@@ -1,10 +1,11 @@
 """Numbers and findings in words, the same in every report."""
 
 from autoprune.pareto import Goals
+from autoprune.recipe import Recipe
 from autoprune.records import Measurement
 from autoprune.report.data import Finalist, RunReport
 
-MINUS, TIMES = "\u2212", "\u00d7"
+MINUS, TIMES, NBSP = "\u2212", "\u00d7", "\u00a0"
 
 
 def milliseconds(ms: float) -> str:
@@ -14,12 +15,12 @@ def milliseconds(ms: float) -> str:
 
 def noise(latency: Measurement) -> str:
     """``±0.4 %``: half of the 95 % interval as a share of the median."""
-    return f"±{50 * (latency.high_ms - latency.low_ms) / latency.median_ms:.1f} %"
+    return f"±{50 * (latency.high_ms - latency.low_ms) / latency.median_ms:.1f}{NBSP}%"
 
 
 def percent(accuracy: float) -> str:
     """``92.58 %``."""
-    return f"{100 * accuracy:.2f} %"
+    return f"{100 * accuracy:.2f}{NBSP}%"
 
 
 def points(drop: float) -> str:
@@ -80,11 +81,20 @@ def wishes(goals: Goals) -> list[str]:
     return found
 
 
+def recipe(made: Recipe) -> str:
+    """What a recipe does: ``12 groups cut by l2, then lstsq and bn, int8``."""
+    if not made.choices:
+        return f"uncut, {made.precision}"
+    cut = "1 group" if len(made.choices) == 1 else f"{len(made.choices)} groups"
+    then = f", then {' and '.join(made.recover)}" if made.recover else ""
+    return f"{cut} cut by {made.criterion}{then}, {made.precision}"
+
+
 def label(member: Finalist, report: RunReport) -> str:
-    """Where a model stands apart: dense, chosen."""
+    """What sets a model apart: it is the chosen one, or uncut."""
     if member.recipe.id == report.chosen.recipe.id:
         return "chosen"
-    return "dense" if member.recipe.id == report.dense.recipe.id else ""
+    return "" if member.recipe.choices else "dense"
 
 
 def _price(drop: float) -> str:
