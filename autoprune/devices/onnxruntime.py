@@ -24,7 +24,9 @@ from autoprune.records import Artifact
 PROVIDERS = ["CPUExecutionProvider"]
 PADDING_BYTES = (64, 60_000)  # pieces below malloc's threshold for mapping pages, so that they shift what follows
 PROFILED_RUNS = 30
-PEAK_MEMORY_TIMEOUT_SECONDS = 120
+ALONE_TIMEOUT_SECONDS = 120
+KILLED = 9
+OUT_OF_MEMORY = ("failed to allocate", "bad_alloc", "bad allocation", "memoryerror", "cannot allocate memory")
 QUIET = 4  # ONNX Runtime's log level "fatal": its errors come as exceptions
 SPINNING = "session.intra_op.allow_spinning"
 
@@ -39,8 +41,12 @@ class OnnxRuntimeSession(Session):
         self._binding: Any = None
         self.renew()
 
+    def close(self) -> None:
+        """Free the memory, whoever still holds this object."""
+        self._session = self._binding = None
+
     def renew(self) -> None:
-        self._session = self._binding = None  # first free the old, so that memory holds one model at a time
+        self.close()  # first, so that memory holds one model at a time
         self._padding = [bytearray(self._random.randrange(*PADDING_BYTES)) for _ in range(self._random.randrange(64))]
         self._session = self._load()
         self._binding = self._bind()
@@ -72,7 +78,7 @@ class OnnxRuntimeDevice(Device):
     """The CPU execution provider: sequential, all graph optimisations, ``options.threads`` threads for timing.
 
     With more than one thread the pool spins while it waits (ONNX Runtime's default, recorded in the conditions).
-    Processor affinity is left alone.
+    Processor affinity is left alone: a thread that is pinned cannot evade other work.
     """
 
     runtime: ClassVar[str] = "onnxruntime"
@@ -92,7 +98,11 @@ class OnnxRuntimeDevice(Device):
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[OnnxRuntimeSession]:
-        yield OnnxRuntimeSession(partial(_load, artifact.path, self.profile.options.threads), inputs)
+        session = OnnxRuntimeSession(partial(_load, artifact.path, self.profile.options.threads), inputs)
+        try:
+            yield session
+        finally:
+            session.close()
 
     @contextlib.contextmanager
     def predictor(self, artifact: Artifact) -> Iterator[Predict]:
@@ -106,19 +116,11 @@ class OnnxRuntimeDevice(Device):
         yield predict
 
     def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:
-        script = Path(__file__).with_name("_peak_memory.py")
         with tempfile.TemporaryDirectory() as folder:
             stored = Path(folder) / "inputs.npz"
             np.savez(stored, *inputs)
-            # -P: the folder of the script has a module named onnxruntime
-            threads = str(self.profile.options.threads)
-            command = [sys.executable, "-P", str(script), str(artifact.path), str(stored), threads]
-            done = subprocess.run(  # noqa: S603 - our own interpreter and script
-                command, capture_output=True, text=True, check=False, timeout=PEAK_MEMORY_TIMEOUT_SECONDS
-            )
-        if done.returncode:
-            raise StageError(f"Peak memory could not be measured: {done.stderr.strip()[-500:]}", kind="runtime")
-        return int(json.loads(done.stdout)["peak_memory_bytes"])
+            printed = _run_alone("_peak_memory.py", str(artifact.path), str(stored), str(self.profile.options.threads))
+        return int(json.loads(printed)["peak_memory_bytes"])
 
     def profile_operators(self, artifact: Artifact, inputs: Arrays) -> list[OperatorTime]:
         with tempfile.TemporaryDirectory() as folder:
@@ -127,6 +129,23 @@ class OnnxRuntimeDevice(Device):
             OnnxRuntimeSession(lambda: session, inputs).run(PROFILED_RUNS)
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         return operator_times(events, blocked_names(artifact.path))
+
+
+def _run_alone(script: str, *arguments: str) -> str:
+    """What the script beside this file prints, run in a process of its own that imports nothing of this one."""
+    # -P: the folder of the script holds a module named onnxruntime
+    command = [sys.executable, "-P", str(Path(__file__).with_name(script)), *arguments]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and script
+            command, capture_output=True, text=True, check=False, timeout=ALONE_TIMEOUT_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StageError(f"{script} did not end in {ALONE_TIMEOUT_SECONDS} s.", kind="runtime") from error
+    if done.returncode == -KILLED:
+        raise StageError("The process was killed, most likely for want of memory.", kind="out_of_memory")
+    if done.returncode:
+        raise _stage_error(done.stderr.strip().rpartition("\n")[2])
+    return done.stdout
 
 
 def _load(path: Path, threads: int, *, profile_prefix: str | None = None) -> Any:
@@ -159,7 +178,11 @@ def _runtime_errors() -> Iterator[None]:
     try:
         yield
     except _onnxruntime_errors() as error:
-        out_of_memory = isinstance(error, MemoryError) or "allocate" in str(error).lower()
-        raise StageError(
-            f"ONNX Runtime failed: {str(error).strip()[:500]}", kind="out_of_memory" if out_of_memory else "runtime"
-        ) from error
+        raise _stage_error(str(error) or type(error).__name__) from error
+
+
+def _stage_error(said: str) -> StageError:
+    out_of_memory = any(word in said.lower() for word in OUT_OF_MEMORY)
+    return StageError(
+        f"ONNX Runtime failed: {said.strip()[:500]}", kind="out_of_memory" if out_of_memory else "runtime"
+    )

@@ -92,19 +92,19 @@ class _Timer:
         self.session, self.policy = session, policy
         self.window: deque[Block] = deque(maxlen=WINDOW * policy.blocks)
         self.spent = 0.0
-        typical = self._warm_up()
-        self.block_runs = max(policy.min_block_runs, math.ceil(policy.block_ms / 1e3 / typical))
-        self.lead_in_runs = max(LEAD_IN_RUNS, math.ceil(LEAD_IN_SECONDS / typical))
+        fastest = self._warm_up()
+        self.block_runs = max(policy.min_block_runs, math.ceil(policy.block_ms / 1e3 / fastest))
+        self.lead_in_runs = max(LEAD_IN_RUNS, math.ceil(LEAD_IN_SECONDS / fastest))
 
     def _warm_up(self) -> float:
-        """Run for ``warmup_ms``; the typical seconds of a run."""
-        n, left = 1, self.policy.warmup_ms / 1e3
-        while True:
+        """Run for ``warmup_ms``; the seconds of the fastest run, as the others may have met other work."""
+        n, fastest, left = 1, math.inf, self.policy.warmup_ms / 1e3
+        while left > 0:
             samples = self._run(n)
             left -= sum(samples)
-            if left <= 0:
-                return statistics.median(samples)
-            n = min(2 * n, math.ceil(left / min(samples)))
+            fastest = min(fastest, *samples)
+            n = min(2 * n, max(1, math.ceil(left / fastest)))
+        return fastest
 
     def _run(self, n: int) -> list[float]:
         """Samples of ``n`` runs, checked. Time is what passed here or what the device says, whichever is longer."""

@@ -1,4 +1,4 @@
-import time
+from collections import namedtuple
 
 import pytest
 
@@ -19,11 +19,17 @@ def test_flags_that_matter_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _cpu.cpu_facts()["cpu"] == "Some CPU"
 
 
-def test_own_work_is_not_foreign() -> None:
-    before, began = _cpu.foreign_seconds(), time.process_time()
-    while time.process_time() - began < 0.3:
-        pass
-    own = time.process_time() - began
-    elsewhere = time.monotonic()
-    assert _cpu.foreign_seconds() - before < 0.3 * (time.monotonic() - elsewhere + 20)
-    assert own >= 0.3
+def test_foreign_time_leaves_out_idle_and_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = namedtuple("times", "user system idle iowait steal guest")(10.0, 4.0, 900.0, 50.0, 2.0, 3.0)
+    monkeypatch.setattr(_cpu.psutil, "cpu_times", lambda: times)
+    monkeypatch.setattr(_cpu.time, "process_time", lambda: 6.0)
+    monkeypatch.setattr(_cpu.os, "cpu_count", lambda: 2)
+    assert _cpu.foreign_seconds() == (10 + 4 + 2 - 6) / 2
+
+
+def test_temperature_is_the_hottest_and_absent_sensors_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = namedtuple("reading", "current")
+    monkeypatch.setattr(_cpu.psutil, "sensors_temperatures", lambda: {"a": [reading(41.2)], "b": [reading(55.0)]})
+    assert _cpu.cpu_conditions()["temperature_c"] == "55"
+    monkeypatch.setattr(_cpu.psutil, "sensors_temperatures", dict)
+    assert "temperature_c" not in _cpu.cpu_conditions()
