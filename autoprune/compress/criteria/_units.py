@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from autoprune.graph import PruneGroup
+
+
+def matrices(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that multiply, float64: all but biases and the scales of norms, which have one dimension."""
+    return {name: weight.detach().double() for name, weight in model.named_parameters() if weight.ndim > 1}
 
 
 def sum_over_units(group: PruneGroup, values: Mapping[str, Tensor]) -> Tensor:

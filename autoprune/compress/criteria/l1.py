@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autoprune.compress.criteria._units import sum_over_units
+from autoprune.compress.criteria._units import matrices, sum_over_units
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GroupL1:
-    """``sum |w|`` over every trainable weight in all slices of the unit, across all members of its group.
+    """``sum |w|`` over all slices of the unit, across all members of its group; biases and norms do not count.
 
     Source: Li et al. 2017, "Pruning Filters for Efficient ConvNets" (one filter), summed over the coupled slices as
     in Fang et al. 2023, "DepGraph: Towards Any Structural Pruning".
@@ -28,7 +28,7 @@ class GroupL1:
 
     def score(self, graph: PrunableGraph, task: Task, *, seed: int) -> dict[str, Tensor]:
         """See `Criterion.score`; depends on the weights alone."""
-        sizes = {name: weight.detach().abs() for name, weight in graph.module().named_parameters()}
+        sizes = {name: weight.abs() for name, weight in matrices(graph.module()).items()}
         return {group.id: sum_over_units(group, sizes) for group in graph.groups}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autoprune.compress.criteria._units import sum_over_units
+from autoprune.compress.criteria._units import matrices, sum_over_units
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GroupL2:
-    """``sqrt(sum w^2)`` over every trainable weight in all slices of the unit, across all members of its group.
+    """``sqrt(sum w^2)`` over all slices of the unit, across all members of its group; biases and norms do not count.
 
     Source: the group norm of Fang et al. 2023, "DepGraph: Towards Any Structural Pruning", without normalisation
     (within a group it would not change the order).
@@ -28,7 +28,7 @@ class GroupL2:
 
     def score(self, graph: PrunableGraph, task: Task, *, seed: int) -> dict[str, Tensor]:
         """See `Criterion.score`; depends on the weights alone."""
-        squares = {name: weight.detach().double().square() for name, weight in graph.module().named_parameters()}
+        squares = {name: weight.square() for name, weight in matrices(graph.module()).items()}
         return {group.id: sum_over_units(group, squares).sqrt() for group in graph.groups}
 
 

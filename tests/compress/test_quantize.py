@@ -1,0 +1,116 @@
+"""The INT8 artifact runs, answers like the FP32 one, and leaves nothing behind."""
+
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from autoprune.compress import quantize_onnx
+from autoprune.compress.quantize import CALIBRATION_BATCH, CALIBRATION_SAMPLES, _first, saturates
+from autoprune.errors import StageError
+from tests.compress.conftest import Digits
+
+
+@pytest.fixture(scope="module")
+def exported(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "digits.onnx"
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        torch.onnx.export(
+            digits.task.model(),
+            digits.task.example_inputs,
+            str(path),
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=({0: batch},),
+            verbose=False,
+        )
+    return path
+
+
+def predict(path: Path, images: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])
+
+
+def calibration(digits: Digits) -> list[tuple[np.ndarray, ...]]:
+    return [(inputs.numpy(),) for inputs, _ in digits.task.train]
+
+
+def test_the_int8_artifact_answers_like_the_fp32_one(
+    digits: Digits,
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    target = tmp_path / "int8.onnx"
+    with caplog.at_level(logging.DEBUG):
+        quantize_onnx(exported, target, calibration(digits))
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["int8.onnx", "temporary"]
+    images, labels = digits.images.numpy(), digits.labels.numpy()
+    dense, small = predict(exported, images), predict(target, images)
+    accuracies = [(outputs.argmax(1) == labels).mean() for outputs in (dense, small)]
+    assert accuracies[1] > accuracies[0] - 0.02
+    assert (dense.argmax(1) == small.argmax(1)).mean() > 0.97
+    assert predict(target, images[:1]).shape == (1, 10)
+
+
+def test_weights_are_per_channel_and_batchnorm_is_folded(digits: Digits, exported: Path, tmp_path: Path) -> None:
+    quantize_onnx(exported, tmp_path / "int8.onnx", calibration(digits))
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    matrices = [array for array in weights.values() if array.ndim > 1]
+    assert {array.dtype for array in matrices} == {np.dtype(np.int8)}
+    scales = {node.input[1] for node in graph.node if node.op_type == "DequantizeLinear"}
+    assert {weights[name].size for name in scales if weights[name].ndim == 1} >= {16, 32}
+    assert not [node for node in graph.node if node.op_type == "BatchNormalization"]
+    zeros = {node.input[2] for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert {weights[name].dtype for name in zeros} == {np.dtype(np.uint8)}
+
+
+def test_the_same_calibration_gives_the_same_bytes(digits: Digits, exported: Path, tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        quantize_onnx(exported, tmp_path / name, calibration(digits))
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_calibration_is_bounded() -> None:
+    batches = [(np.zeros((60, 2)),)] * 4
+    sizes = [len(batch[0]) for batch in _first(batches, CALIBRATION_SAMPLES)]
+    assert sum(sizes) == CALIBRATION_SAMPLES
+    assert max(sizes) == CALIBRATION_BATCH
+
+
+def test_a_model_that_cannot_be_quantised_is_the_candidates_fault(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="INT8 quantisation failed") as error:
+        quantize_onnx(exported, tmp_path / "int8.onnx", [(np.zeros((4, 3, 8, 8), dtype=np.float32),)])
+    assert error.value.kind == "quantize"
+
+
+def test_reduced_range_follows_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for flags, expected in (
+        ("flags: sse avx2", True),
+        ("flags: avx512f avx512_vnni", False),
+        ("flags: avx_vnni", False),
+    ):
+        cpuinfo.write_text(flags)
+        assert saturates(cpuinfo) is expected
+    assert saturates(tmp_path / "none")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert not saturates(cpuinfo)

@@ -1,0 +1,322 @@
+"""What each recovery promises, on small models."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from autoprune.compress import Reference, Saliencies, compress, recoveries, recovery, select
+from autoprune.compress.batches import take
+from autoprune.compress.recover.bn import BatchNormReestimation
+from autoprune.compress.recover.lstsq import LeastSquares, solve
+from autoprune.errors import PruneError, StageError, TaskError, UsageError
+from autoprune.graph.model import PrunableGraph
+from autoprune.recipe import RECOVERY_ORDER, Keep, Recipe
+from autoprune.task import Task
+from tests.compress.conftest import Digits
+
+
+def task_of(inputs: Tensor, *, batch: int = 32) -> Task:
+    targets = torch.zeros(len(inputs), dtype=torch.long)
+    return Task(
+        "tensors", nn.Identity, (inputs[:2],), list(zip(inputs.split(batch), targets.split(batch), strict=True)), []
+    )
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+# least squares
+
+
+def linear_pair() -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+    with torch.no_grad():  # unit 4 is a linear combination of units 0 and 2
+        model[0].weight[4] = model[0].weight[0] - 2 * model[0].weight[2]
+        model[0].bias[4] = 0.7
+    return model
+
+
+def conv_pair() -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 5, 3, padding=1),
+        nn.Conv2d(5, 4, 3, stride=2, padding=2, dilation=2, bias=False),
+        nn.BatchNorm2d(4),
+    )
+    with torch.no_grad():
+        model[0].weight[4] = model[0].weight[0] - 2 * model[0].weight[2]
+        model[0].bias[4] = model[0].bias[0] - 2 * model[0].bias[2]
+    return model
+
+
+def conv1d_pair() -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(3, 5, 3), nn.Conv1d(5, 4, 4, padding="same"))
+    with torch.no_grad():
+        model[0].weight[4] = model[0].weight[0] - 2 * model[0].weight[2]
+        model[0].bias[4] = model[0].bias[0] - 2 * model[0].bias[2]
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (linear_pair(), (200, 6)),
+        (linear_pair(), (50, 7, 6)),
+        (conv_pair(), (24, 3, 12, 10)),
+        (conv1d_pair(), (40, 3, 20)),
+    ],
+    ids=["linear", "tokens", "conv2d", "conv1d"],
+)
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+def test_lstsq_is_exact_when_the_removed_unit_is_a_combination_of_the_kept(
+    model: nn.Module, shape: tuple[int, ...]
+) -> None:
+    inputs = torch.randn(shape)
+    graph = PrunableGraph.capture(model.eval(), (inputs[:2],), prove=False)
+    cut = graph.cut({graph.groups[0].id: (0, 1, 2, 3)}).eval()
+    dense = graph.module().eval()
+    fresh = torch.randn(shape)
+    assert not torch.allclose(cut(fresh), dense(fresh), atol=0.05)
+    LeastSquares(damping=1e-9).recover(cut, Reference(dense), task_of(inputs), Recipe())
+    assert torch.allclose(cut(fresh), dense(fresh), atol=1e-3)
+
+
+def test_lstsq_aims_at_the_units_that_remain() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[0].weight[4], model[0].bias[4] = model[0].weight[0], model[0].bias[0]
+    inputs = torch.randn(300, 6)
+    graph = PrunableGraph.capture(model.eval(), (inputs[:2],), prove=False)
+    keep = {graph.groups[0].id: (0, 1, 2, 3), graph.groups[1].id: (1, 3)}
+    cut = graph.cut(keep).eval()
+    rows = {"1.weight": torch.tensor([1, 3]), "1.bias": torch.tensor([1, 3])}
+    LeastSquares(damping=1e-9).recover(cut, Reference(graph.module(), rows), task_of(inputs), Recipe())
+    hidden = model[1](model[0](inputs))[:, [1, 3]]
+    refitted = functional.linear(
+        functional.linear(inputs, cut.get_parameter("0.weight"), cut.get_parameter("0.bias")),
+        cut.get_parameter("1.weight"),
+        cut.get_parameter("1.bias"),
+    )
+    assert torch.allclose(refitted, hidden, atol=1e-3)
+
+
+def test_the_step_solves_the_damped_normal_equations() -> None:
+    # x = (1, 2), error = (3, 5), no constant: step = (1*3 + 2*5) / (5 + 5 * damping)
+    x, error = torch.tensor([[1.0], [2.0]]).double(), torch.tensor([[3.0], [5.0]]).double()
+    step, constant = solve(x, error, damping=0.5, centred=False)
+    assert step.item() == pytest.approx(13 / 7.5)
+    assert constant.item() == 0.0
+    step, constant = solve(x, error, damping=0.0, centred=True)
+    assert (step.item(), constant.item()) == pytest.approx((2.0, 1.0))
+
+
+def test_a_singular_system_has_the_smallest_step() -> None:
+    x = torch.tensor([[1.0, 1.0], [2.0, 2.0]]).double()
+    step, _ = solve(x, x.sum(1, keepdim=True), damping=0.0, centred=False)
+    assert step.flatten().tolist() == pytest.approx([1.0, 1.0])
+    step, _ = solve(torch.zeros(2, 2).double(), torch.ones(2, 1).double(), damping=1e-3, centred=False)
+    assert step.flatten().tolist() == [0.0, 0.0]
+
+
+def test_lstsq_refuses_activations_that_are_not_finite(digits: Digits) -> None:
+    recipe = digits.half(recover=("lstsq",))
+    graph = digits.graph
+    broken = Task("nan", nn.Identity, graph.example_inputs, [(torch.full((4, 1, 8, 8), torch.nan), torch.zeros(4))], [])
+    with pytest.raises(StageError, match="not finite") as error:
+        compress(graph, recipe, task=broken, saliencies=Saliencies(graph, broken))
+    assert error.value.kind == "not_finite"
+
+
+# BatchNorm
+
+
+def test_bn_leaves_a_model_that_was_not_cut_alone(digits: Digits) -> None:
+    model = digits.graph.module()
+    before = state(model)
+    BatchNormReestimation().recover(model, Reference(digits.graph.module()), digits.task, Recipe())
+    assert all(
+        torch.allclose(tensor, model.state_dict()[name], rtol=1e-4, atol=1e-6) for name, tensor in before.items()
+    )
+
+
+def test_bn_gives_the_true_statistics_where_the_dense_ones_are_true() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(64, 3, 8, 8)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3),
+        nn.BatchNorm2d(6, momentum=1.0),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 3),
+        nn.BatchNorm2d(4, momentum=1.0),
+    )
+    model.train()(inputs)  # the running statistics are now those of the inputs
+    graph = PrunableGraph.capture(model.eval(), (inputs[:2],), prove=False)
+    keep = {graph.groups[0].id: (1, 2, 5)}
+    cut = graph.cut(keep)
+    rows = {name: torch.tensor([1, 2, 5]) for name in ("1.weight", "1.bias", "1.running_mean", "1.running_var")}
+    BatchNormReestimation().recover(cut, Reference(graph.module(), rows), task_of(inputs), Recipe())
+    with torch.no_grad():
+        first = functional.conv2d(inputs, cut.get_parameter("0.weight"), cut.get_parameter("0.bias"))
+        hidden = functional.relu(model[1](model[0](inputs)))[:, [1, 2, 5]]
+        second = functional.conv2d(hidden, cut.get_parameter("3.weight"), cut.get_parameter("3.bias"))
+    for name, x in (("1", first), ("4", second)):
+        assert torch.allclose(cut.get_buffer(f"{name}.running_mean"), x.mean((0, 2, 3)), atol=1e-4)
+        assert torch.allclose(cut.get_buffer(f"{name}.running_var"), x.var((0, 2, 3)), rtol=1e-3)
+    assert not cut.training
+
+
+def test_bn_does_nothing_without_batchnorm() -> None:
+    model = linear_pair()
+    graph = PrunableGraph.capture(model.eval(), (torch.randn(2, 6),), prove=False)
+    cut = graph.cut({graph.groups[0].id: (0, 1)})
+    before = state(cut)
+    empty = Task("empty", nn.Identity, (torch.randn(2, 6),), [], [])
+    BatchNormReestimation().recover(cut, Reference(graph.module()), empty, Recipe())
+    assert same(before, cut.state_dict())
+
+
+# training
+
+
+def divergence(model: nn.Module, dense: nn.Module, images: Tensor) -> float:
+    with torch.no_grad():
+        p, q = (functional.log_softmax(net.eval()(images), dim=1) for net in (dense, model))
+        return float(functional.kl_div(q, p, reduction="batchmean", log_target=True))
+
+
+def test_recovery_regains_accuracy_on_digits(digits: Digits) -> None:
+    saliencies = Saliencies(digits.graph, digits.task)
+
+    def accuracy(*recover: str, epochs: float = 0.0) -> float:
+        recipe = digits.half(recover=recover, epochs=epochs)
+        return digits.accuracy(compress(digits.graph, recipe, task=digits.task, saliencies=saliencies))
+
+    none = accuracy()
+    assert digits.accuracy(digits.graph.module()) > 0.9
+    assert accuracy("lstsq") > none + 0.1
+    assert accuracy("bn") > none
+    assert accuracy("finetune", epochs=2) > none + 0.1
+    assert accuracy("lstsq", "distil", epochs=2) > 0.85
+
+
+def test_distil_comes_closer_to_the_dense_model(digits: Digits) -> None:
+    saliencies = Saliencies(digits.graph, digits.task)
+    dense = digits.graph.module()
+    cut = compress(digits.graph, digits.half(), task=digits.task, saliencies=saliencies)
+    recipe = digits.half(recover=("distil",), epochs=2)
+    trained = compress(digits.graph, recipe, task=digits.task, saliencies=saliencies)
+    assert divergence(trained, dense, digits.images) < 0.5 * divergence(cut, dense, digits.images)
+    assert not trained.training
+
+
+@pytest.mark.parametrize("recover", [("lstsq", "bn"), ("finetune",), ("distil",)])
+def test_the_same_recipe_gives_the_same_weights(digits: Digits, recover: tuple[str, ...]) -> None:
+    loader = torch.utils.data.DataLoader(
+        [(image, label) for batch in digits.task.train for image, label in zip(*batch, strict=True)], 64, shuffle=True
+    )
+    task = Task("shuffled", digits.task.model, digits.task.example_inputs, loader, [])
+
+    def weights(seed: int, noise: int) -> dict[str, Tensor]:
+        torch.manual_seed(noise)
+        recipe = digits.half(recover=recover, epochs=0.2, seed=seed, criterion="taylor")
+        model = compress(digits.graph, recipe, task=task, saliencies=Saliencies(digits.graph, task))
+        assert torch.initial_seed() == noise
+        return state(model)
+
+    first = weights(0, noise=1)
+    assert same(first, weights(0, noise=2))
+    assert not same(first, weights(1, noise=1))
+
+
+def test_a_loss_that_is_not_finite_is_the_candidates_fault(digits: Digits) -> None:
+    task = replace(digits.task, loss=lambda outputs, targets: outputs.sum() * torch.nan)
+    recipe = digits.half(recover=("finetune",), epochs=0.1)
+    with pytest.raises(StageError, match="after 0 of 2 steps") as error:
+        compress(digits.graph, recipe, task=task, saliencies=Saliencies(digits.graph, task))
+    assert error.value.kind == "diverged"
+
+
+def test_training_without_epochs_or_data_is_refused(digits: Digits) -> None:
+    saliencies = Saliencies(digits.graph, digits.task)
+    with pytest.raises(StageError, match="epochs are 0"):
+        compress(digits.graph, digits.half(recover=("distil",)), task=digits.task, saliencies=saliencies)
+    empty = Task("empty", nn.Identity, digits.task.example_inputs, [], [])
+    with pytest.raises(TaskError, match="training split is empty"):
+        compress(digits.graph, digits.half(recover=("finetune",), epochs=1), task=empty, saliencies=saliencies)
+
+
+# pipeline
+
+
+def test_select_keeps_the_most_salient_and_the_first_of_equals(digits: Digits) -> None:
+    saliencies = Saliencies(digits.graph, digits.task)
+    group = digits.graph.groups[0]
+    saliencies.of("l2")[group.id].copy_(torch.tensor([float(unit % 4) for unit in range(16)]))
+    assert select(Recipe(choices={group.id: Keep(units=6)}), saliencies) == {group.id: (2, 3, 6, 7, 11, 15)}
+    assert select(Recipe(choices={group.id: Keep(units=16)}), saliencies) == {}
+
+
+def test_select_refuses_what_does_not_fit(digits: Digits) -> None:
+    saliencies = Saliencies(digits.graph, digits.task)
+    group = digits.graph.groups[0]
+    with pytest.raises(PruneError, match="'nowhere'"):
+        select(Recipe(choices={"nowhere": Keep(units=1)}), saliencies)
+    with pytest.raises(PruneError, match="keeps 17 units"):
+        select(Recipe(choices={group.id: Keep(units=17)}), saliencies)
+    saliencies.of("l2")[group.id][0] = torch.nan
+    with pytest.raises(StageError, match="not finite"):
+        select(Recipe(choices={group.id: Keep(units=1)}), saliencies)
+
+
+def test_stages_are_told_and_saliencies_computed_once(digits: Digits) -> None:
+    saliencies = Saliencies(digits.graph, digits.task)
+    saliencies.warm(["l1", "taylor"])
+    assert saliencies.of("taylor") is saliencies.of("taylor")
+    stages: list[str] = []
+    compress(digits.graph, digits.half(recover=("bn",)), task=digits.task, saliencies=saliencies, notify=stages.append)
+    assert stages == ["cut", "recover"]
+    stages.clear()
+    compress(digits.graph, digits.half(), task=digits.task, saliencies=saliencies, notify=stages.append)
+    assert stages == ["cut"]
+
+
+def test_recoveries_are_listed_in_the_order_of_a_recipe() -> None:
+    assert tuple(method.name for method in recoveries()) == RECOVERY_ORDER
+    assert all(method.description for method in recoveries())
+    with pytest.raises(UsageError, match="known are lstsq, bn, finetune, distil"):
+        recovery("prayer")
+
+
+def test_take_is_bounded_and_passes_over_other_shapes() -> None:
+    batches = [
+        (torch.zeros(3, 5), torch.zeros(3)),
+        (torch.zeros(3, 6), torch.zeros(3)),
+        (torch.ones(4, 5), torch.ones(4)),
+    ]
+    task = Task("sequences", nn.Identity, (torch.zeros(1, 5),), batches, [])
+    taken = take(task, 5, batch=2)
+    assert [len(targets) for _, targets in taken] == [2, 2, 1]
+    assert torch.cat([inputs[0] for inputs, _ in taken])[:, 0].tolist() == [0, 0, 0, 1, 1]
+
+
+def test_a_copy_of_the_dense_model_stays_as_it_was(digits: Digits) -> None:
+    dense = digits.graph.module()
+    before = copy.deepcopy(state(dense))
+    cut = digits.graph.cut({digits.graph.groups[0].id: tuple(range(8))})
+    rows = {"conv1.weight": torch.arange(8), "bn1.running_mean": torch.arange(8)}
+    recipe = Recipe(epochs=0.1)
+    for method in recoveries():
+        method.recover(cut, Reference(dense, rows), digits.task, recipe)
+    assert same(before, dense.state_dict())
