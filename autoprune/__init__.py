@@ -19,7 +19,7 @@
     strategies/   which recipe next
     report/       tables, plots, HTML
     tasks/        built-in tasks and the user's own files
-    engine        search(), resume(): the loop, wired
+    engine/       search(), resume(): the loop, wired
     testing/      contract kits and fakes, public: plug-in authors test with them
     cli/          one file per command
 """

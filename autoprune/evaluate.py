@@ -1,11 +1,15 @@
 """Recipe -> TrialRecord: the stages of one candidate, in order."""
 
+from __future__ import annotations
+
+import hashlib
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,14 +17,17 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from autoprune.compress import Saliencies, compress, quantize_onnx, select
-from autoprune.devices import Device, lease, measure_together
+from autoprune.devices import Device, measure_together
 from autoprune.errors import AutopruneError, StageError
 from autoprune.export import Exporter, export_fresh, parity
 from autoprune.graph.cost import count_macs, count_parameters
 from autoprune.graph.model import PrunableGraph
-from autoprune.recipe import DENSE, Recipe
+from autoprune.recipe import Recipe
 from autoprune.records import Artifact, Failure, Measurement, Score, Stage, Success, TrialRecord
-from autoprune.task import Batches, Task
+from autoprune.task import Task
+
+if TYPE_CHECKING:
+    from autoprune.task import Batches
 
 CALIBRATION_SAMPLES = 128
 Notify = Callable[[Stage], None]
@@ -157,24 +164,27 @@ class Evaluator:
 
     def export(self, module: nn.Module, recipe: Recipe, path: Path, *, fresh: bool = False) -> Artifact:
         """The artifact of ``module`` in the recipe's precision; ``fresh`` does without the fast path."""
-        if fresh:
-            artifact = export_fresh(module, self.task.example_inputs, path)
-        else:
-            artifact = self.exporter.export(module, path)
+        inputs = self.task.example_inputs
+        artifact = export_fresh(module, inputs, path) if fresh else self.exporter.export(module, path)
         if recipe.precision == "fp32":
             return artifact
         quantize_onnx(artifact.path, artifact.path, self._calibration)
-        return describe_artifact(artifact.path, recipe.precision)
+        return Artifact(
+            path=artifact.path,
+            precision=recipe.precision,
+            sha256=_sha256(artifact.path),
+            size_bytes=artifact.path.stat().st_size,
+        )
 
     def parity(self, artifact: Artifact, module: nn.Module) -> float:
-        """Largest difference between the artifact's and the module's outputs; raises StageError where it is too large."""
+        """Largest difference between the artifact's and the module's outputs; raises StageError if too large."""
         with self.device.predictor(artifact) as predict:
             return parity(predict, module, self.task.example_inputs, precision=artifact.precision)
 
     def time(self, artifacts: Mapping[str, Artifact]) -> dict[str, Measurement]:
         """Latencies of ``artifacts``, and of the dense FP32 model as ``reference``, interleaved under one lease."""
         with ExitStack() as stack:
-            stack.enter_context(lease(self.device.fingerprint))
+            stack.enter_context(self.device.lease())
             everything = {**artifacts, "reference": self.reference}
             sessions = {
                 name: stack.enter_context(self.device.open(artifact, self.inputs))
@@ -196,10 +206,10 @@ class Evaluator:
         return value, sum(len(target) for target in targets)
 
 
-def as_arrays(inputs: Tensor | tuple[Tensor, ...]) -> list[np.ndarray]:
+def as_arrays(inputs: Tensor | tuple[Tensor, ...]) -> tuple[np.ndarray, ...]:
     """Inputs of one batch as the runtimes take them."""
     tensors = (inputs,) if isinstance(inputs, Tensor) else inputs
-    return [tensor.numpy() for tensor in tensors]
+    return tuple(tensor.numpy() for tensor in tensors)
 
 
 def timing_inputs(task: Task, batch: int) -> list[np.ndarray]:
@@ -207,12 +217,16 @@ def timing_inputs(task: Task, batch: int) -> list[np.ndarray]:
     return [np.resize(array, (batch, *array.shape[1:])) for array in as_arrays(task.example_inputs)]
 
 
-def calibration_batches(train: Batches, samples: int) -> Iterator[list[np.ndarray]]:
+def calibration_batches(train: Batches, samples: int) -> Iterator[tuple[np.ndarray, ...]]:
     """Inputs of the first ``samples`` training samples, in batches."""
     left = samples
     for inputs, _ in train:
-        arrays = [array[:left] for array in as_arrays(inputs)]
+        arrays = tuple(array[:left] for array in as_arrays(inputs))
         yield arrays
         left -= len(arrays[0])
         if left <= 0:
             return
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

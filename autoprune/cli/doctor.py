@@ -22,7 +22,12 @@ def doctor(*, json: JsonOption = False) -> int:
     """Say what is installed, which runtimes work, what is missing and how to get it."""
     from autoprune.cli._output import print_json, print_table
 
-    found = {"machine": _machine(), "packages": _packages(), "runtimes": _runtimes(), "extras": _extras()}
+    found: dict[str, Any] = {
+        "machine": _machine(),
+        "packages": _packages(),
+        "runtimes": _runtimes(),
+        "extras": _extras(),
+    }
     broken = [row for row in found["runtimes"] if not row["works"]]
     if json:
         print_json(found)

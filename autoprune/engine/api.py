@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.engine.config import RunInfo, SearchConfig, default_out
-from autoprune.engine.finalists import finish
-from autoprune.engine.loop import run_trials
+from autoprune.engine.finalists import measure_finalists
+from autoprune.engine.loop import check_candidates, check_dense, run_trials
 from autoprune.engine.observer import Observer, Silent
 from autoprune.engine.prepare import Prepared, changes, describe, prepare
+from autoprune.engine.story import write_reports
 from autoprune.errors import AutopruneError, RunError, UsageError
 from autoprune.evaluate import Evaluator
 from autoprune.hardware import load_profile
@@ -162,6 +163,7 @@ def search(
 
 def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer: Observer) -> Run:
     directory.note("started", trials=info.config.trials, autoprune=info.versions["autoprune"])
+    directory.finals.unlink(missing_ok=True)
     ledger = Ledger(directory, prepared.objectives, prepared.space.suggest)
     observer.stage("exporting the dense model")
     evaluator = Evaluator(
@@ -173,7 +175,11 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
         notify=observer.stage,
     )
     run_trials(prepared, evaluator, ledger, observer)
-    document = finish(prepared, info, evaluator, ledger, observer)
+    check_dense(ledger.records)
+    finals = measure_finalists(prepared, evaluator, ledger, observer)
+    directory.write(directory.finals, finals.model_dump(mode="json"))
+    document = write_reports(directory)
+    check_candidates(ledger.records)
     directory.note("finished")
     return Run(directory.root, document)
 

@@ -2,7 +2,8 @@
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import NonNegativeFloat, ValidationError
@@ -12,12 +13,12 @@ from autoprune.compress import select
 from autoprune.documents import Strict
 from autoprune.engine.observer import Observer
 from autoprune.engine.prepare import Prepared
-from autoprune.errors import RunError, StageError
+from autoprune.errors import RunError, SearchError, StageError
 from autoprune.evaluate import Evaluator
 from autoprune.export import write_bundle
-from autoprune.graph.cost import count_parameters
+from autoprune.graph.cost import count_macs, count_parameters
 from autoprune.pareto import front
-from autoprune.recipe import DENSE
+from autoprune.recipe import DENSE, Recipe
 from autoprune.records import Artifact, Measurement, Score, TrialRecord
 from autoprune.study import Ledger, RunDirectory
 
@@ -35,14 +36,14 @@ class OperatorRow(Strict):
 class Finalist(Strict):
     """One finalist as it was exported afresh and measured beside the others.
 
-    ``score.accuracy`` is on the validation split, which the search saw; ``accuracy_test`` on the test split, which it did
-    not, or None when the task has none.
+    ``score.accuracy`` is on ``split``: test where the task has one, which nothing saw before; ``accuracy_validation``
+    is on the split that the search saw.
     """
 
-    record: TrialRecord
+    recipe: Recipe
     score: Score
-    accuracy_test: float | None
-    samples_test: int | None
+    split: Literal["validation", "test"]
+    accuracy_validation: float
     kept: dict[str, int]
     operators: tuple[OperatorRow, ...]
 
@@ -64,69 +65,87 @@ class Finals(Strict):
 
 
 def measure_finalists(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, observer: Observer) -> Finals:
-    """Export, time, score and bundle the dense model and the records on the front."""
-    directory = ledger.directory
-    shutil.rmtree(directory.front, ignore_errors=True)
-    chosen = thinned(front(ledger.records.values(), prepared.objectives), MOST)
-    records = [ledger.records[DENSE.id], *(record for record in chosen if record.recipe.id != DENSE.id)]
-    left_out: dict[str, str] = {}
-    modules: dict[str, nn.Module] = {}
-    artifacts: dict[str, Artifact] = {}
-    for number, record in enumerate(records):
-        recipe = record.recipe
-        observer.stage(f"exporting finalist {number + 1} of {len(records)}")
-        try:
-            modules[recipe.id] = evaluator.build(recipe)
-            path = directory.work / f"final-{recipe.id}.onnx"
-            artifacts[recipe.id] = evaluator.export(modules[recipe.id], recipe, path, fresh=True)
-            evaluator.parity(artifacts[recipe.id], modules[recipe.id])
-        except StageError as error:
-            left_out[recipe.id] = str(error)
-            artifacts.pop(recipe.id, None)
-    observer.stage(f"timing {len(artifacts)} finalists against each other")
-    timed = evaluator.time(artifacts)
+    """Export afresh, time against each other, score and bundle: the dense model and the records on the front."""
+    shutil.rmtree(ledger.directory.front, ignore_errors=True)
+    made, left_out = _export_all(_finalists(prepared, ledger), evaluator, observer)
+    observer.stage(f"timing {len(made)} finalists against each other")
+    timed = evaluator.time({recipe: one.artifact for recipe, one in made.items()})
     finals = []
-    for number, record in enumerate(r for r in records if r.recipe.id in artifacts):
-        observer.stage(f"scoring finalist {number + 1} of {len(artifacts)}")
-        finals.append(
-            _score(prepared, evaluator, record, modules[record.recipe.id], artifacts[record.recipe.id], timed)
-        )
-    for final in finals:
-        recipe = final.record.recipe
+    for number, (recipe, one) in enumerate(made.items(), 1):
+        observer.stage(f"scoring finalist {number} of {len(made)}")
+        finals.append(_score(prepared, evaluator, one, timed[recipe], timed["reference"].median_ms))
+        kept = {group: list(units) for group, units in select(one.record.recipe, evaluator.saliencies).items()}
         write_bundle(
-            directory.front / recipe.id, recipe=recipe, module=modules[recipe.id], artifact=artifacts[recipe.id]
+            ledger.directory.front / recipe,
+            recipe=one.record.recipe,
+            module=one.module,
+            artifact=one.artifact,
+            example_inputs=prepared.task.example_inputs,
+            kept=kept,
         )
+        one.artifact.path.unlink()
     return Finals(dense=finals[0], finalists=tuple(finals[1:]), left_out=left_out)
 
 
-def _score(
-    prepared: Prepared,
-    evaluator: Evaluator,
-    record: TrialRecord,
-    module: nn.Module,
-    artifact: Artifact,
-    timed: dict[str, Measurement],
-) -> Finalist:
-    task, recipe = prepared.task, record.recipe
-    accuracy, samples = evaluator.accuracy(artifact, task.validation)
-    test = None if task.test is None else evaluator.accuracy(artifact, task.test)
-    operators = prepared.device.profile_operators(artifact, evaluator.inputs)
+@dataclass(frozen=True)
+class _Made:
+    """A finalist, built and exported."""
+
+    record: TrialRecord
+    module: nn.Module
+    artifact: Artifact
+
+
+def _finalists(prepared: Prepared, ledger: Ledger) -> list[TrialRecord]:
+    """The dense model, then the front, thinned."""
+    chosen = thinned(front(ledger.records.values(), prepared.objectives), MOST)
+    return [ledger.records[DENSE.id], *(record for record in chosen if record.recipe.id != DENSE.id)]
+
+
+def _export_all(
+    records: Sequence[TrialRecord], evaluator: Evaluator, observer: Observer
+) -> tuple[dict[str, _Made], dict[str, str]]:
+    """What could be built and exported afresh, by recipe id; and why the others could not."""
+    made: dict[str, _Made] = {}
+    left_out: dict[str, str] = {}
+    for number, record in enumerate(records, 1):
+        recipe = record.recipe
+        observer.stage(f"exporting finalist {number} of {len(records)}")
+        try:
+            module = evaluator.build(recipe)
+            artifact = evaluator.export(module, recipe, evaluator.work / f"final-{recipe.id}.onnx", fresh=True)
+            evaluator.parity(artifact, module)
+            made[recipe.id] = _Made(record, module, artifact)
+        except StageError as error:
+            left_out[recipe.id] = str(error)
+    if DENSE.id not in made:
+        raise SearchError(f"The dense model can no longer be exported: {left_out[DENSE.id]}")
+    return made, left_out
+
+
+def _score(prepared: Prepared, evaluator: Evaluator, one: _Made, latency: Measurement, reference_ms: float) -> Finalist:
+    task, recipe, device = prepared.task, one.record.recipe, prepared.device
+    validation, samples = evaluator.accuracy(one.artifact, task.validation)
+    accuracy = validation
+    if task.test is not None:
+        accuracy, samples = evaluator.accuracy(one.artifact, task.test)
     score = Score(
         accuracy=accuracy,
         samples=samples,
-        latency=timed[recipe.id],
-        reference_ms=timed["reference"].median_ms,
-        size_bytes=artifact.size_bytes,
-        macs=record.score.macs if record.score else 0,
-        parameters=count_parameters(module),
-        peak_memory_bytes=prepared.device.peak_memory_bytes(artifact, evaluator.inputs),
+        latency=latency,
+        reference_ms=reference_ms,
+        size_bytes=one.artifact.size_bytes,
+        macs=count_macs(one.module, task.example_inputs),
+        parameters=count_parameters(one.module),
+        peak_memory_bytes=device.peak_memory_bytes(one.artifact, evaluator.inputs),
     )
+    operators = device.profile_operators(one.artifact, evaluator.inputs)
     return Finalist(
-        record=record,
+        recipe=recipe,
         score=score,
-        accuracy_test=test[0] if test else None,
-        samples_test=test[1] if test else None,
-        kept={group: len(units) for group, units in select(recipe, evaluator.saliencies).items()},
+        split="validation" if task.test is None else "test",
+        accuracy_validation=validation,
+        kept={g.id: recipe.choices[g.id].units if g.id in recipe.choices else g.size for g in prepared.graph.groups},
         operators=tuple(OperatorRow(name=o.name, op_type=o.op_type, time_us=o.time_us) for o in operators),
     )
 

@@ -1,16 +1,18 @@
 """Ask, evaluate, tell: until every trial is done."""
 
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
 
 import numpy as np
 
 from autoprune.engine.observer import Observer, Status
 from autoprune.engine.prepare import Prepared
+from autoprune.errors import SearchError
 from autoprune.evaluate import Evaluator
 from autoprune.pareto import front
 from autoprune.recipe import DENSE
-from autoprune.records import TrialRecord
+from autoprune.records import Failure, TrialRecord
 from autoprune.strategies import question_seed, strategy
 from autoprune.study import Ledger
 
@@ -88,7 +90,7 @@ class Watch:
         if abs(drift) > DRIFT_PERCENT:
             self.warned = True
             self.observer.message(
-                f"The machine changed speed: the dense model, timed again, takes {drift:+.1f} % of what it took at the start. "
+                f"The machine changed speed: the dense model, timed again, differs by {drift:+.1f} % from the start. "
                 "Speed-ups stay fair, since every candidate is timed beside it."
             )
 
@@ -101,3 +103,35 @@ def best_so_far(records: list[TrialRecord], dense: TrialRecord | None) -> str:
     scores = [record.score for record in records if record.score and record.score.accuracy >= floor]
     best = max(scores, key=lambda score: score.speedup)
     return f"{best.speedup:.2f}x at {100 * best.accuracy:.2f} %"
+
+
+def check_dense(records: Mapping[str, TrialRecord]) -> None:
+    """The dense model is what everything is compared with.
+
+    Raises:
+        SearchError: it failed.
+    """
+    outcome = records[DENSE.id].outcome
+    if isinstance(outcome, Failure):
+        raise SearchError(f"The dense model itself failed ({outcome.stage}): {outcome.message}")
+
+
+def check_candidates(records: Mapping[str, TrialRecord]) -> None:
+    """Whether there is anything to show for the search besides the dense model.
+
+    Raises:
+        SearchError: every candidate failed, or every one that was cut lost most of the accuracy.
+    """
+    others = [record for record in records.values() if record.recipe.id != DENSE.id]
+    failures = [record.outcome for record in others if isinstance(record.outcome, Failure)]
+    if others and len(failures) == len(others):
+        common = Counter(f"{failure.stage}: {failure.message}" for failure in failures).most_common(1)[0][0]
+        raise SearchError(f"All {len(others)} candidates failed; most often in {common}")
+    dense = records[DENSE.id].score
+    cut = [record.score.accuracy for record in others if record.score and record.recipe.choices]
+    if dense and cut and max(cut) < dense.accuracy / 2:
+        raise SearchError(
+            f"Every one of {len(cut)} cut candidates lost more than half of the dense model's accuracy "
+            f"({max(cut):.3f} at best, {dense.accuracy:.3f} dense): raise keep.min in the space, or use one that "
+            "trains ('--space fine-tune')."
+        )

@@ -67,7 +67,7 @@ def capture(task: Task) -> PrunableGraph:
     if not graph.groups:
         reasons = "; ".join(sorted({f"{blocked.operator}: {blocked.reason}" for blocked in graph.blocked})[:3])
         raise CaptureError(
-            f"The model of task '{task.name}' has nothing to prune: no channels, heads or hidden units that could be cut"
+            f"The model of task '{task.name}' has nothing to prune: no channels, heads or hidden units can be cut"
             + (f" ({reasons})." if reasons else ".")
         )
     return graph

@@ -16,8 +16,15 @@ class Strategy(Protocol):
     it had not been: every sampler is made afresh from a seed that depends on the run's seed and the question's number.
     """
 
-    name: str
-    description: str
+    @property
+    def name(self) -> str:
+        """How users call it."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line."""
+        ...
 
     def seeds(self, space: BoundSpace) -> Sequence[Mapping[str, Any]]:
         """Answers to ask for before anything else."""
