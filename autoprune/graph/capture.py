@@ -114,7 +114,8 @@ def _snapshot(module: nn.Module, traced: GraphModule) -> dict[str, Tensor]:
     copies: dict[int, Tensor] = {}
     state: dict[str, Tensor] = {}
     used = {str(node.target) for node in traced.graph.nodes if node.op == "get_attr" and node.users}
-    owners = {name.rpartition(".")[0] for name in used}
+    shared = {id(value) for name, value in _tensors(module) if name in used}
+    owners = {name.rpartition(".")[0] for name, value in _tensors(module) if id(value) in shared}
     for source in (module, traced):
         for name, value in _tensors(source):
             known = name.rpartition(".")[0] in owners if source is module else name in used
