@@ -48,7 +48,7 @@ def read_cifar10(folder: Path) -> Splits:
 
 def _npz(path: Path) -> Images:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise TaskError(f"{path}: cannot be read: {error}. It must hold the arrays 'images' and 'labels'.") from error

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autoprune.tasks._images import ImageBatches
     from autoprune.tasks.nets.digits import DigitsNet, Training
 
-HELD_OUT, BATCH, SPLIT_SEED = 360, 64, 0
+HELD_OUT, BATCH, SPLIT_SEED = 360, 32, 0
 
 
 def task() -> Task:
