@@ -1,7 +1,8 @@
 """Model -> Artifact: ONNX export (fresh, or fast from the dense model's graph), parity, bundles for deployment."""
 
+from autoprune.export.bundle import Manifest, read_manifest, write_bundle
 from autoprune.export.fast import Exporter
 from autoprune.export.onnx import export_fresh
 from autoprune.export.parity import TOLERANCE, parity
 
-__all__ = ["TOLERANCE", "Exporter", "export_fresh", "parity"]
+__all__ = ["TOLERANCE", "Exporter", "Manifest", "export_fresh", "parity", "read_manifest", "write_bundle"]

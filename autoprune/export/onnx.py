@@ -55,9 +55,9 @@ def translate(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> onnx_ir.
     ``stack_trace``. Raises StageError like `export_fresh`.
     """
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                _capture(module, example_inputs),
+                capture_program(module, example_inputs),
                 (),
                 dynamo=True,
                 optimize=False,
@@ -65,7 +65,7 @@ def translate(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> onnx_ir.
                 input_names=_input_names(module),
             )
         assert program is not None
-        with _quiet():
+        with quiet():
             _simplify(program.model)
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -89,7 +89,7 @@ def finish(model: onnx_ir.Model, path: Path) -> Artifact:
     )
 
     rules = [fuse_batchnorm_into_conv_rule, fuse_batchnorm_into_conv_transpose_rule, fuse_batchnorm_into_gemm_rule]
-    with _quiet():
+    with quiet():
         RewriteRuleSet(rules).apply_to_model(model)
         fold_constants(model, onnx_shape_inference=False, should_fold=lambda node: node.op_type == "Transpose" or None)
         RemoveUnusedNodesPass()(model)
@@ -118,7 +118,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _capture(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+def capture_program(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
     """Export with a dynamic batch; with a static one where the model refuses that."""
     # a batch of one would be specialised: 0 and 1 are constants to torch.export
     inputs = tuple(torch.cat([value, value]) if value.dim() and len(value) == 1 else value for value in example_inputs)
@@ -208,7 +208,7 @@ def _name_nodes(graph: onnx_ir.Graph) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No warnings and no log lines of the exporter's own: a user can do nothing about them."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
