@@ -93,10 +93,16 @@ def _in_thread(work: Callable[[], None]) -> None:
 
 
 def test_lease_is_freed_after_an_error(name: str) -> None:
-    with pytest.raises(ZeroDivisionError), lease(name):
+    def take() -> None:
+        with lease(name, timeout_seconds=0.1):
+            seen.append("had")
+
+    seen: list[str] = []
+    with pytest.raises(ZeroDivisionError) as caught, lease(name):
         raise ZeroDivisionError
-    with lease(name, timeout_seconds=0.1):
-        pass
+    _in_thread(take)
+    assert seen == ["had"]
+    assert caught.tb is not None  # which keeps the frames alive, so that nothing is freed by chance
 
 
 def test_unusable_lock_file_is_a_target_error(name: str) -> None:
