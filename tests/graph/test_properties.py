@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -55,7 +55,13 @@ class Net(nn.Module):
         return self.fc(F.adaptive_avg_pool2d(self.blocks(self.stem(x)), 2).flatten(1))
 
 
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # shrinking exports hundreds of networks
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4), st.data())
 def test_any_cut_equals_zeroing(kinds, data):
     torch.manual_seed(len(kinds))
@@ -75,4 +81,4 @@ def test_any_cut_equals_zeroing(kinds, data):
         torch.testing.assert_close(cut(x), graph.zeroed(keep).eval()(x), atol=1e-4, rtol=1e-4)
         assert count_parameters(cut) == graph.parameters(keep)
         dropped = any(len(keep[group.id]) < group.size for group in graph.groups)
-        assert (count_parameters(cut) < count_parameters(module)) == dropped
+        assert (count_parameters(cut) < graph.parameters()) == dropped
