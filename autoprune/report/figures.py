@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from autoprune.pareto import front
+from autoprune.pareto import Objective, front, value
 from autoprune.recipe import DENSE, Recipe
 from autoprune.records import Measurement, Score
 from autoprune.report import words
@@ -13,17 +13,20 @@ from autoprune.report.data import Finalist, RunReport
 
 Figure = dict[str, Any]
 
+LATENCY = "latency_ms"
 SYMBOLS = {"fp32": "circle", "int8": "diamond"}
 COLOURS = {"fp32": "@fp32", "int8": "@int8"}
 ROW_PX = 34
 MOST_OPERATORS = 10
+MOST_NUMBERED = 30  # groups, beyond which the cells of the heatmap are too narrow for a number
 
 
 def figures(report: RunReport) -> dict[str, Figure]:
     """Every plot that this run has data for, by the id of its place in the page."""
+    costs = [objective for objective in report.objectives if not objective.maximize]
     found = {
-        "front": front_figure(report),
-        "trials": trials_figure(report),
+        **{f"front-{by.name}": front_figure(report, by) for by in costs},
+        "trials": trials_figure(report, costs[0]),
         "progress-trials": progress_figure(report, over_time=False),
         "progress-time": progress_figure(report, over_time=True),
         "intervals": intervals_figure(report),
@@ -36,33 +39,38 @@ def figures(report: RunReport) -> dict[str, Figure]:
     return found
 
 
-def front_figure(report: RunReport) -> Figure:
-    """Final accuracy against final latency, with intervals, the dense models and the goals."""
-    traces = [_edge([member.score for member in report.front])]
+def front_figure(report: RunReport, by: Objective) -> Figure:
+    """Final accuracy against the final cost ``by``, with intervals, the dense models and the goals."""
+    traces = [_edge([member.score for member in report.front], by)] if len(report.objectives) == 2 else []
     for precision in SYMBOLS:
         members = [m for m in report.front if m.score.latency.precision == precision and not _is_dense(m.recipe)]
-        trace = _marks(precision, [m.score for m in members], [_about(m.recipe, m.score, report) for m in members])
+        trace = _marks(
+            precision, [m.score for m in members], [_about(m.recipe, m.score, report) for m in members], by=by
+        )
         trace["marker"] = {"symbol": SYMBOLS[precision], "size": 11, "color": COLOURS[precision]}
-        trace["error_x"] = _error_bars([m.score.latency for m in members], COLOURS[precision])
+        if by.name == LATENCY:
+            trace["error_x"] = _error_bars([m.score.latency for m in members], COLOURS[precision])
         traces.append(trace)
-    traces += _dense_marks(report, [report.dense, *report.finalists])
-    ring = {**_marks("chosen", [report.chosen.score], [""]), "hoverinfo": "skip", "hovertemplate": None}
+    traces += _dense_marks(report, [report.dense, *report.finalists], by)
+    ring = {**_marks("chosen", [report.chosen.score], [""], by=by), "hoverinfo": "skip", "hovertemplate": None}
     ring["marker"] = {"symbol": "circle-open", "size": 24, "color": "@accent", "line": {"width": 2}}
-    return _figure(_drawn([*traces, ring]), **_latency_accuracy(report.dense.split), shapes=_goal_lines(report))
+    axes = _against_accuracy(by, report.dense.split)
+    return _figure(_drawn([*traces, ring]), **axes, shapes=_goal_lines(report, by))
 
 
-def trials_figure(report: RunReport) -> Figure:
-    """What the search saw: validation accuracy against latency of every trial that was scored."""
+def trials_figure(report: RunReport, by: Objective) -> Figure:
+    """What the search saw: validation accuracy against the cost ``by`` of every trial that was scored."""
     scored = [(n, r.recipe, r.score) for n, r in enumerate(report.records, 1) if r.score]
-    traces = [_edge([record.score for record in front(report.records, report.objectives) if record.score])]
+    edge = [record.score for record in front(report.records, report.objectives) if record.score]
+    traces = [_edge(edge, by)] if len(report.objectives) == 2 else []
     for precision, symbol in SYMBOLS.items():
         these = [(n, r, s) for n, r, s in scored if s.latency.precision == precision and not _is_dense(r)]
         about = [f"trial {n}<br>{_about(recipe, score)}" for n, recipe, score in these]
-        trace = _marks(precision, [score for _, _, score in these], about)
+        trace = _marks(precision, [score for _, _, score in these], about, by=by)
         trace["marker"] = {"symbol": symbol, "size": 8, "color": COLOURS[precision], "opacity": 0.65}
         traces.append(trace)
-    traces += _dense_marks(report, [Finalist.provisional(record) for record in report.records if record.score])
-    return _figure(_drawn(traces), **_latency_accuracy("validation"))
+    traces += _dense_marks(report, [Finalist.provisional(record) for record in report.records if record.score], by)
+    return _figure(_drawn(traces), **_against_accuracy(by, "validation"))
 
 
 def progress_figure(report: RunReport, *, over_time: bool) -> Figure:
@@ -92,7 +100,9 @@ def kept_figure(report: RunReport) -> Figure:
         "x": [escape(group) for group, _ in groups],
         "y": [_row(member, report) for member in members],
         "z": [[kept / size for kept, (_, size) in zip(row, groups, strict=True)] for row in units],
-        "text": [[f"{kept} of {size}" for kept, (_, size) in zip(row, groups, strict=True)] for row in units],
+        "text": units,
+        "texttemplate": "%{text}" if len(groups) <= MOST_NUMBERED else "",
+        "textfont": {"size": 11},
         "zmin": 0,
         "zmax": 1,
         "xgap": 2,
@@ -109,7 +119,7 @@ def kept_figure(report: RunReport) -> Figure:
             "x": 0,
             "xanchor": "left",
         },
-        "hovertemplate": "%{x}<br>keeps %{text}<extra>%{y}</extra>",
+        "hovertemplate": "%{x}<br>keeps %{text} (%{z:.0%})<extra>%{y}</extra>",
     }
     figure = _figure(
         [heat],
@@ -205,14 +215,14 @@ def _error_bars(latencies: Sequence[Measurement], colour: str, *, percent: bool 
     }
 
 
-def _dense_marks(report: RunReport, members: Iterable[Finalist]) -> list[Figure]:
+def _dense_marks(report: RunReport, members: Iterable[Finalist], by: Objective) -> list[Figure]:
     """One mark for each uncut model: dense FP32, dense INT8."""
     traces = []
     for member in members:
         if not _is_dense(member.recipe):
             continue
         precision = member.score.latency.precision
-        trace = _marks(f"dense {precision}", [member.score], [_about(member.recipe, member.score, report)])
+        trace = _marks(f"dense {precision}", [member.score], [_about(member.recipe, member.score, report)], by=by)
         symbol = "square" if precision == "fp32" else "diamond"
         trace["marker"] = {"symbol": symbol, "size": 12, "color": "@ink" if precision == "fp32" else "@int8"}
         trace["marker"]["line"] = {"width": 2, "color": "@ink"}
@@ -220,43 +230,48 @@ def _dense_marks(report: RunReport, members: Iterable[Finalist]) -> list[Figure]
     return traces
 
 
-def _goal_lines(report: RunReport) -> list[Figure]:
-    """The limits that the goals draw into accuracy against latency."""
+def _goal_lines(report: RunReport, by: Objective) -> list[Figure]:
+    """The limits that the goals draw into accuracy against the cost ``by``; one of them stands in the legend."""
     goals, dense = report.goals, report.dense.score
-    style = {"type": "line", "line": {"color": "@warn", "width": 1, "dash": "dash"}, "layer": "below"}
-    lines: list[Figure] = []
+    places: list[Figure] = []
     if goals.max_accuracy_drop is not None:
         floor = 100 * (dense.accuracy - goals.max_accuracy_drop)
-        lines.append({**style, "xref": "paper", "x0": 0, "x1": 1, "y0": floor, "y1": floor})
+        places.append({"xref": "paper", "x0": 0, "x1": 1, "y0": floor, "y1": floor})
     for limit in (goals.max_latency_ms, goals.min_speedup and dense.reference_ms / goals.min_speedup):
-        if limit is not None:
-            lines.append({**style, "yref": "paper", "y0": 0, "y1": 1, "x0": limit, "x1": limit})
-    return lines
+        if limit is not None and by.name == LATENCY:
+            places.append({"yref": "paper", "y0": 0, "y1": 1, "x0": limit, "x1": limit})
+    style = {"type": "line", "layer": "below", "line": {"color": "@warn", "width": 1, "dash": "dash"}, "name": "goals"}
+    return [{**style, **place, "showlegend": n == 0} for n, place in enumerate(places)]
 
 
-def _marks(name: str, scores: Sequence[Score], about: Sequence[str]) -> Figure:
+def _marks(name: str, scores: Sequence[Score], about: Sequence[str], *, by: Objective) -> Figure:
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [score.latency.median_ms for score in scores],
+        "x": [_cost(score, by) for score in scores],
         "y": [100 * score.accuracy for score in scores],
         "text": list(about),
         "hovertemplate": "%{text}<extra></extra>",
     }
 
 
-def _edge(scores: Sequence[Score]) -> Figure:
+def _edge(scores: Sequence[Score], by: Objective) -> Figure:
     """The staircase under a front."""
+    steps = sorted((_cost(score, by), 100 * score.accuracy) for score in scores)
     return {
         "type": "scatter",
         "mode": "lines",
         "name": "front",
-        "x": [score.latency.median_ms for score in scores],
-        "y": [100 * score.accuracy for score in scores],
+        "x": [cost for cost, _ in steps],
+        "y": [accuracy for _, accuracy in steps],
         "line": {"color": "@accent", "width": 1.5, "shape": "hv", "dash": "dot"},
         "hoverinfo": "skip",
     }
+
+
+def _cost(score: Score, by: Objective) -> float:
+    return score.latency.median_ms if by.name == LATENCY else value(score, by)
 
 
 def _drawn(traces: Iterable[Figure]) -> list[Figure]:
@@ -264,16 +279,14 @@ def _drawn(traces: Iterable[Figure]) -> list[Figure]:
     return [trace for trace in traces if trace["x"]]
 
 
-def _latency_accuracy(split: str) -> Figure:
-    return {
-        "xaxis": {**_axis("latency, ms"), "rangemode": "tozero"},
-        "yaxis": _axis(f"accuracy on the {split} split, %"),
-    }
+def _against_accuracy(by: Objective, split: str) -> Figure:
+    title = "latency, ms" if by.name == LATENCY else by.name.replace("_bytes", ", bytes").replace("_", " ")
+    return {"xaxis": {**_axis(title), "rangemode": "tozero"}, "yaxis": _axis(f"accuracy on the {split} split, %")}
 
 
 def _axis(title: str) -> Figure:
     return {
-        "title": {"text": title, "standoff": 10},
+        "title": {"text": title, "standoff": 10, "font": {"size": 13}},
         "automargin": True,
         "gridcolor": "@line",
         "linecolor": "@line",

@@ -7,7 +7,10 @@ from rich.text import Text
 from autoprune.report import words
 from autoprune.report.data import Finalist, RunReport
 
-COLUMNS = ("RECIPE", "", "ACCURACY", "POINTS", "LATENCY", "NOISE", "SPEED-UP", "SIZE", "PARAMS", "MACS", "PRECISION")
+COLUMNS = ("RECIPE", "", "ACCURACY", "POINTS", "LATENCY", "NOISE", "SPEED-UP", "SIZE", "PARAMS", "MACS", "TYPE")
+LEFT = ("RECIPE", "", "TYPE")
+WIDE = 100
+DROPPED = ("PARAMS", "MACS")  # on a terminal narrower than WIDE, where ids are shortened as well
 
 
 def render_terminal(report: RunReport, console: Console) -> None:
@@ -17,37 +20,39 @@ def render_terminal(report: RunReport, console: Console) -> None:
     state = "" if report.finished else "; the search goes on, these numbers are provisional"
     console.print(Text(f"{len(report.records)} trials, {_failed(report)} failed; {split}{state}", style="dim"))
     console.print()
-    console.print(_table(report))
+    console.print(_table(report, wide=console.width >= WIDE))
     for line, style in _remarks(report):
         console.print(Text(line, style=style))
 
 
-def _table(report: RunReport) -> Table:
+def _table(report: RunReport, *, wide: bool) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("RECIPE", "", "PRECISION") else "right", no_wrap=True)
+    columns = [column for column in COLUMNS if wide or column not in DROPPED]
+    for column in columns:
+        table.add_column(column, justify="left" if column in LEFT else "right", no_wrap=True)
     members = [member for member in report.front if member.recipe.id != report.dense.recipe.id]
     for member in (*members, report.dense):
-        style = {"chosen": "bold green", "dense": "dim"}.get(words.label(member, report), "")
-        table.add_row(*_cells(member, report), style=style)
+        cells = _cells(member, report)
+        cells["RECIPE"] = member.recipe.id if wide else member.recipe.id[:8]
+        style = "bold green" if member is report.chosen else "dim" if member is report.dense else ""
+        table.add_row(*(cells[column] for column in columns), style=style)
     return table
 
 
-def _cells(member: Finalist, report: RunReport) -> tuple[str, ...]:
+def _cells(member: Finalist, report: RunReport) -> dict[str, str]:
     score, latency = member.score, member.score.latency
-    return (
-        member.recipe.id,
-        words.label(member, report),
-        words.percent(score.accuracy),
-        words.points(report.dense.score.accuracy - score.accuracy),
-        f"{words.milliseconds(latency.median_ms)} ms",
-        words.noise(latency) + ("!" if latency.disturbed else ""),
-        words.times(score.speedup),
-        words.size(score.size_bytes),
-        words.number(score.parameters),
-        words.number(score.macs),
-        latency.precision,
-    )
+    return {
+        "": words.label(member, report),
+        "ACCURACY": words.percent(score.accuracy),
+        "POINTS": words.points(report.dense.score.accuracy - score.accuracy),
+        "LATENCY": f"{words.milliseconds(latency.median_ms)} ms",
+        "NOISE": words.noise(latency) + ("!" if latency.disturbed else ""),
+        "SPEED-UP": words.times(score.speedup),
+        "SIZE": words.size(score.size_bytes),
+        "PARAMS": words.number(score.parameters),
+        "MACS": words.number(score.macs),
+        "TYPE": latency.precision,
+    }
 
 
 def _remarks(report: RunReport) -> list[tuple[str, str]]:

@@ -54,10 +54,11 @@ def duration(seconds: float) -> str:
 def headline(report: RunReport) -> str:
     """The result in one sentence."""
     chosen, dense = report.chosen, report.dense
+    so_far = "" if report.finished else ", so far"
     if chosen.recipe.id == dense.recipe.id:
-        return f"No smaller model of {report.task} beats the dense one on {report.target}."
+        return f"No smaller model of {report.task} beats the dense one on {report.target}{so_far}."
     price = _price(dense.score.accuracy - chosen.score.accuracy)
-    return f"{report.task} runs {times(chosen.score.speedup)} as fast on {report.target} {price}."
+    return f"{report.task} runs {times(chosen.score.speedup)} as fast on {report.target} {price}{so_far}."
 
 
 def verdict(report: RunReport) -> str:
@@ -73,7 +74,8 @@ def wishes(goals: Goals) -> list[str]:
     """The goals, each in words."""
     found = []
     if goals.max_accuracy_drop is not None:
-        found.append(f"lose at most {100 * goals.max_accuracy_drop:g} points of accuracy")
+        drop = 100 * goals.max_accuracy_drop
+        found.append(f"lose at most {drop:g} {'point' if drop == 1 else 'points'} of accuracy")
     if goals.max_latency_ms is not None:
         found.append(f"take at most {goals.max_latency_ms:g} ms")
     if goals.min_speedup is not None:
@@ -107,4 +109,5 @@ def _scaled(count: float, units: tuple[str, ...]) -> str:
     place = 0
     while abs(count) >= 999.5 and place < len(units) - 1:
         count, place = count / 1000, place + 1
-    return f"{count:.3g} {units[place]}"
+    decimals = 0 if place == 0 or count >= 99.95 else 1 if count >= 9.995 else 2
+    return f"{count:.{decimals}f}{NBSP}{units[place]}"
