@@ -27,6 +27,7 @@ def task() -> Task:
     """Handwritten digits, 8x8 pixels (from scikit-learn), with a residual network that is trained on first use.
 
     1,797 real images in stratified splits that share none: 1,077 to train, 360 to validate, 360 to test.
+    The dense network gets 99.2 % of the validation and 98.9 % of the test images right (one image is 0.28 points).
     """
     from autoprune.tasks.nets.digits import Training
 

@@ -129,6 +129,7 @@ def test_a_message_of_the_users_own_stays_as_it_is(write: Write) -> None:
         load_task(write("from autoprune.errors import TaskError\ndef task(): raise TaskError('fetch the data first')"))
 
 
+@pytest.mark.slow
 def test_the_example_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = Path(__file__).parents[2].joinpath("docs/your-own-model.md").read_text()
     blocks = dict(re.findall(r"```python file=(\S+)\n(.*?)```", text, flags=re.S))
