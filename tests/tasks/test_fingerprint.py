@@ -58,14 +58,14 @@ def test_code(tmp_path: Path) -> None:
 class Noise:
     """Augments with NumPy's global generator, or with one of its own."""
 
-    def __init__(self, generator: np.random.Generator | None = None) -> None:
-        self.generator = generator
+    def __init__(self, generator: np.random.Generator | None = None, *, offset: float = 0.0) -> None:
+        self.generator, self.offset = generator, offset
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = batch()
         for _ in range(3):
             noise = self.generator.random() if self.generator else np.random.rand()
-            yield images + noise, labels
+            yield images + noise + self.offset, labels
 
 
 def test_augmentation_changes_nothing() -> None:
@@ -75,6 +75,10 @@ def test_augmentation_changes_nothing() -> None:
     for train in (ours, shuffled, Noise(), Noise(np.random.default_rng(0))):
         task = good(train=train)
         assert len({fingerprint(task)["data"] for _ in range(3)}) == 1
+
+
+def test_a_change_is_seen_through_augmentation() -> None:
+    assert changed(good(train=Noise()), good(train=Noise(offset=1.0))) == {"data"}
 
 
 def test_the_callers_random_numbers_are_left_alone() -> None:
