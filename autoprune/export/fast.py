@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from autoprune.errors import AutopruneError
 from autoprune.export.onnx import export_fresh, finish
 from autoprune.export.parity import Array, parity
-from autoprune.export.template import NotUnderstoodError, Template
+from autoprune.export.sizes import NotUnderstoodError
+from autoprune.export.template import Template
 from autoprune.records import Artifact
 
 if TYPE_CHECKING:

@@ -100,19 +100,16 @@ def finish(model: onnx_ir.Model, path: Path) -> Artifact:
         raise StageError(
             f"The model does not fit in one ONNX file of {MAX_BYTES} bytes: {error}", kind="export"
         ) from error
-    write_atomically(path, data)
+    _write_atomically(path, data)
     return Artifact(path=path, precision="fp32", sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` is either absent, old or whole."""
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` is absent, old or whole when this process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.write_bytes(data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,26 +6,35 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.fx import Graph, Node
+from torch.fx import Graph, Interpreter, Node
+from torch.utils._pytree import tree_leaves
 
 Address = tuple[int, int]
 """Position of a node in its graph, and which of the node's numbers."""
+
+
+class NotUnderstoodError(Exception):
+    """A difference between two ONNX graphs that no number of the captured graphs explains; the message says which."""
 
 
 @dataclass(frozen=True)
 class Sizes:
     """A graph split into ``structure``, equal for all cuts that differ in sizes alone, and ``numbers``.
 
-    The numbers of a node are those among its arguments, then the shapes of the tensors that it reads.
+    The numbers of a node are those among its arguments, then the shapes of the weights that it reads, then, where the
+    graph was run, the shapes of its results: a size that is -1 in the graph stands nowhere else.
     """
 
     structure: tuple[object, ...]
     numbers: dict[Address, int | float]
 
 
-def read_sizes(module: nn.Module, graph: Graph) -> Sizes:
-    """The structure and the numbers of ``graph``, whose ``get_attr`` nodes refer to ``module``."""
+def read_sizes(module: nn.Module, inputs: tuple[Tensor, ...] | None = None) -> Sizes:
+    """The structure and the numbers of a captured module, run on ``inputs`` if given. Raises NotUnderstoodError."""
+    graph = graph_of(module)
+    results = _Recorder(module, graph).record(inputs) if inputs is not None else {}
     positions = {node: position for position, node in enumerate(graph.nodes)}
     numbers: dict[Address, int | float] = {}
     structure = []
@@ -33,9 +42,36 @@ def read_sizes(module: nn.Module, graph: Graph) -> Sizes:
         found: list[int | float] = []
         arguments = _describe((node.args, node.kwargs), positions, found)
         tensors = [_describe_attribute(module, source, found) for source in _attributes(node)]
-        structure.append((node.op, str(node.target), arguments, *tensors))
+        found.extend(results.get(node, ()))
+        structure.append((node.op, str(node.target), arguments, *tensors, len(found)))
         numbers |= {(position, index): number for index, number in enumerate(found)}
     return Sizes(tuple(structure), numbers)
+
+
+def graph_of(module: nn.Module) -> Graph:
+    """The graph that a captured module runs. Raises NotUnderstoodError for any other module."""
+    graph = getattr(module, "graph", None)
+    if not isinstance(graph, Graph):
+        raise NotUnderstoodError(f"{type(module).__name__} is not a captured graph.")
+    return graph
+
+
+class _Recorder(Interpreter):
+    """Runs a graph and notes the shapes of every node's results."""
+
+    def __init__(self, module: nn.Module, graph: Graph) -> None:
+        super().__init__(module, graph=graph)
+        self._shapes: dict[Node, list[int]] = {}
+
+    def record(self, inputs: tuple[Tensor, ...]) -> dict[Node, list[int]]:
+        with torch.no_grad():
+            self.run(*inputs)
+        return self._shapes
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        self._shapes[n] = [size for value in tree_leaves(result) if isinstance(value, Tensor) for size in value.shape]
+        return result
 
 
 def fetch(module: nn.Module, name: str) -> Any:

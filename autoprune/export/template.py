@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, Interpreter
+from torch.fx import Interpreter
 
 from autoprune.export.onnx import TAG, translate
 from autoprune.export.parity import Array
-from autoprune.export.sizes import Address, Sizes, fetch, read_sizes
+from autoprune.export.sizes import Address, NotUnderstoodError, Sizes, fetch, graph_of, read_sizes
 
 if TYPE_CHECKING:
     import onnx
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 Where = tuple[int, int | str]
 """A constant in an ONNX graph: position of the node, and which input (int) or attribute (str)."""
-
-
-class NotUnderstoodError(Exception):
-    """A difference between two ONNX graphs that no number of the captured graphs explains; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -45,43 +41,42 @@ class Template:
 
     def __init__(
         self,
-        proto: onnx.ModelProto,
-        slots: list[Slot],
+        models: Sequence[onnx_ir.Model],
+        cuts: Sequence[nn.Module],
         weights: frozenset[str],
-        dense: Sizes,
-        moved: frozenset[Address],
+        *,
+        inputs: tuple[Tensor, ...] | None = None,
     ) -> None:
-        self._proto = proto
-        self._slots = slots
+        sizes = [read_sizes(cut, inputs) for cut in cuts]
+        self._inputs = inputs
         self._weights = weights
-        self._dense = dense
-        self._moved = moved
+        self._dense = sizes[0]
+        self._moved = frozenset(a for a, number in sizes[0].numbers.items() if number != sizes[1].numbers[a])
+        self._slots = list(_slots(models, sizes, self._moved, weights))
+        self._proto = _without_weights(models[0], weights)
 
     @classmethod
     def learn(cls, dense: nn.Module, probe: nn.Module, inputs: tuple[Tensor, ...]) -> Template:
-        """Compare two cuts of one graph. Raises NotUnderstoodError, or StageError like `export_fresh`."""
-        import onnx_ir
+        """Compare two cuts of one graph, which it may mark. Where the graphs do not hold every size, run them for it.
 
-        sizes = [read_sizes(module, _graph_of(module)) for module in (dense, probe)]
-        if sizes[0].structure != sizes[1].structure:
+        Raises NotUnderstoodError, or StageError like ``export_fresh``.
+        """
+        if read_sizes(dense).structure != read_sizes(probe).structure:
             raise NotUnderstoodError("The captured graphs of two cuts differ in more than sizes.")
         models = [translate(_tagged(module), inputs) for module in (dense, probe)]
         weights = frozenset(name for name in models[0].graph.initializers if _is_weight(dense, name))
         if _skeleton(models[0], weights) != _skeleton(models[1], weights):
             raise NotUnderstoodError("The ONNX graphs of two cuts differ in more than sizes.")
-        moved = frozenset(a for a, number in sizes[0].numbers.items() if number != sizes[1].numbers[a])
-        slots = list(_slots(models, sizes, moved, weights, _graph_of(dense)))
-        for name in weights:
-            models[0].graph.initializers[name].const_value = onnx_ir.tensor(np.zeros(0, np.float32), name=name)
-        for value in _intermediate(models[0]):
-            value.shape = None
-        return cls(onnx_ir.to_proto(models[0]), slots, weights, sizes[0], moved)
+        try:
+            return cls(models, (dense, probe), weights)
+        except NotUnderstoodError:
+            return cls(models, (dense, probe), weights, inputs=inputs)
 
     def fill(self, module: nn.Module) -> onnx_ir.Model:
         """The graph of ``module``. Raises NotUnderstoodError where it differs in what was not learned."""
         import onnx_ir
 
-        sizes = read_sizes(module, _graph_of(module))
+        sizes = read_sizes(module, self._inputs)
         if sizes.structure != self._dense.structure:
             raise NotUnderstoodError("The captured graph differs from the dense model's in more than sizes.")
         for address, number in self._dense.numbers.items():
@@ -108,13 +103,6 @@ class Template:
             _set_constant(nodes, where, array)
 
 
-def _graph_of(module: nn.Module) -> Graph:
-    graph = getattr(module, "graph", None)
-    if not isinstance(graph, Graph):
-        raise NotUnderstoodError(f"{type(module).__name__} is not a captured graph.")
-    return graph
-
-
 def _is_weight(module: nn.Module, name: str) -> bool:
     try:
         return isinstance(fetch(module, name), Tensor)
@@ -127,7 +115,7 @@ def _tagged(module: nn.Module) -> nn.Module:
 
     Marks the nodes of its graph, so ``module`` must be the caller's own.
     """
-    graph = _graph_of(module)
+    graph = graph_of(module)
     for position, node in enumerate(graph.nodes):
         node.meta = {"stack_trace": str(position)}
 
@@ -140,8 +128,17 @@ def _tagged(module: nn.Module) -> nn.Module:
     return tagged
 
 
-def _intermediate(model: onnx_ir.Model) -> Iterator[onnx_ir.Value]:
-    return (value for node in model.graph for value in node.outputs if not value.is_graph_output())
+def _without_weights(model: onnx_ir.Model, weights: frozenset[str]) -> onnx.ModelProto:
+    """``model`` with empty weights and no shapes. Consumes ``model``."""
+    import onnx_ir
+
+    for name in weights:
+        model.graph.initializers[name].const_value = onnx_ir.tensor(np.zeros(0, np.float32), name=name)
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
+    return onnx_ir.to_proto(model)
 
 
 def _skeleton(model: onnx_ir.Model, weights: frozenset[str]) -> object:
@@ -206,22 +203,20 @@ def _set_constant(nodes: list[onnx_ir.Node], where: Where, array: Array) -> None
 
 
 def _slots(
-    models: list[onnx_ir.Model], sizes: list[Sizes], moved: frozenset[Address], weights: frozenset[str], graph: Graph
+    models: Sequence[onnx_ir.Model], sizes: Sequence[Sizes], moved: frozenset[Address], weights: frozenset[str]
 ) -> Iterator[Slot]:
     """One slot for each number in which the two ONNX graphs differ. Raises NotUnderstoodError."""
     nodes = [list(model.graph) for model in models]
     for where in _constants(models[0], weights):
         before, after = (_constant(side, where) for side in nodes)
-        for index in np.flatnonzero(before.ravel() != after.ravel()):
-            position = _origin(nodes[0], where[0])
-            found = _explain(
-                before.flat[index], after.flat[index], sizes, sorted(moved, key=lambda a: abs(a[0] - position))
-            )
+        changed = np.flatnonzero(before.ravel() != after.ravel())
+        origin = _origin(nodes[0], where[0]) if len(changed) else 0
+        nearest = sorted((abs(address[0] - origin), address) for address in moved) if len(changed) else []
+        for index in changed:
+            found = _explain(before.flat[index], after.flat[index], sizes, nearest)
             if found is None:
-                node = nodes[0][where[0]]
-                raise NotUnderstoodError(
-                    f"{node.op_type} (from {list(graph.nodes)[position]}) has a number whose origin is unknown."
-                )
+                operator = sizes[0].structure[origin]
+                raise NotUnderstoodError(f"{nodes[0][where[0]].op_type} of {operator} has a size of unknown origin.")
             yield Slot(where, int(index), *found)
 
 
@@ -231,10 +226,12 @@ def _origin(nodes: list[onnx_ir.Node], position: int) -> int:
     return next((int(tag) for tag in tags if tag.isdigit()), 0)
 
 
-def _explain(before: Any, after: Any, sizes: list[Sizes], nearest: list[Address]) -> tuple[Address, Fraction] | None:
+def _explain(
+    before: Any, after: Any, sizes: Sequence[Sizes], nearest: Sequence[tuple[int, Address]]
+) -> tuple[Address, Fraction] | None:
     """The nearest number that changed in the same ratio."""
     old, new = Fraction(float(before)), Fraction(float(after))
-    for address in nearest:
+    for _, address in nearest:
         was, now = (Fraction(side.numbers[address]) for side in sizes)
         if was and old * now == new * was:
             return address, old / was
