@@ -9,7 +9,7 @@ from autoprune.report.data import Finalist, RunReport
 
 COLUMNS = ("RECIPE", "", "ACCURACY", "POINTS", "LATENCY", "NOISE", "SPEED-UP", "SIZE", "PARAMS", "MACS", "TYPE")
 LEFT = ("RECIPE", "", "TYPE")
-WIDE = 100
+WIDE = 104
 DROPPED = ("PARAMS", "MACS")  # on a terminal narrower than WIDE, where ids are shortened as well
 
 
@@ -22,7 +22,7 @@ def render_terminal(report: RunReport, console: Console) -> None:
     console.print()
     console.print(_table(report, wide=console.width >= WIDE))
     for line, style in _remarks(report):
-        console.print(Text(line, style=style))
+        console.print(Text(line, style=style), soft_wrap=True)
 
 
 def _table(report: RunReport, *, wide: bool) -> Table:
