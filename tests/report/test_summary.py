@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -115,3 +117,9 @@ def test_goals_that_are_missed_say_so() -> None:
     assert not goals["met"]
     assert "not 50x" in goals["misses"][0]
     assert pareto_document(run_report())["goals"]["met"]
+
+
+def test_reports_need_no_framework() -> None:
+    code = "import autoprune.report, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "optuna", "onnx", "onnxruntime", "plotly", "numpy"} & set(loaded)
