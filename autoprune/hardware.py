@@ -14,11 +14,11 @@ class TimingPolicy(Strict):
     """How a latency is measured; see ``autoprune.devices.timing`` for the loop that follows it."""
 
     warmup_ms: PositiveFloat = Field(default=100.0, description="runs before the first sample, by time")
-    blocks: int = Field(default=7, ge=6, description="blocks that count; fewer than 6 medians give no 95 % interval")
-    block_ms: PositiveFloat = Field(default=40.0, description="length of a block")
-    min_block_runs: PositiveInt = Field(default=5, description="runs in a block, however slow the model is")
+    blocks: int = Field(default=11, ge=6, description="blocks that count; fewer than 6 medians give no 95 % interval")
+    block_ms: PositiveFloat = Field(default=25.0, description="length of a block")
+    min_block_runs: PositiveInt = Field(default=3, description="runs in a block, however slow the model is")
     settle_percent: PositiveFloat = Field(
-        default=3.0, description="spread of the medians of the blocks that count at which the latency has settled"
+        default=3.0, description="width of the 95 % interval of the median at which the latency has settled"
     )
     max_seconds: PositiveFloat = Field(default=20.0, description="give up on a model that has not settled by then")
 

@@ -1,15 +1,19 @@
 """The timing loop. It exists once; a runtime supplies only a `Session`.
 
 After a warm-up, samples are taken in blocks of ``block_ms``. Of the last ``3 * blocks`` blocks, the ``blocks`` with the
-lowest medians count. The latency has settled when those lie within ``settle_percent`` of each other, and their median
-within 10 times that of the fastest tenth of the samples: a session that is preempted in most runs has steady medians,
-which are wrong. On a quiet machine the first ``blocks`` blocks do. Otherwise more are taken, because disturbance only
-ever adds time, and the window moves on, because a device that throttles must be able to settle at its lasting speed.
+lowest medians count. The latency has settled when the 95 % interval of their median is within ``settle_percent``,
+and the median within 10 times that of the fastest tenth of the samples: a session that is preempted in most runs has
+steady medians, which are wrong. On a quiet machine the first ``blocks`` blocks do. Otherwise more are taken, because
+disturbance only ever adds time, and the window moves on, because a device that throttles must be able to settle at its
+lasting speed.
 
 Before each block the session is renewed: loaded again, elsewhere in memory. Where weights and activations happen to lie
 changes the latency of a small network by about 1 %, more than the noise within a session, so an interval from one
 session is far too narrow: measured on convolutions of 0.1 and 0.8 ms, it covered the median over all sessions in 12 and
 25 % of the cases, with renewal in 91 and 94 %. The idea is that of Stabilizer (Curtsinger and Berger, ASPLOS 2013).
+
+Where blocks were dropped, the interval reaches from the lowest block to the median over all of the window: disturbance
+only adds time, so the undisturbed median lies between.
 
 Other work on the device is watched through `Session.foreign_seconds`. A block beside which it took more than
 ``FOREIGN_SHARE`` of the device is loud; quiet blocks are preferred, and a result that loud blocks entered, or for which
@@ -142,7 +146,7 @@ class _Timer:
     def _settled(self) -> bool:
         return (
             len(self.window) >= self.policy.blocks
-            and self._spread_percent() <= self.policy.settle_percent
+            and self._width_percent() <= self.policy.settle_percent
             and self._preempted_percent() <= PREEMPTED * self.policy.settle_percent
         )
 
@@ -150,8 +154,8 @@ class _Timer:
         policy, taken = self.policy, len(self.window)
         if taken < policy.blocks:
             found = f"only {taken} of {policy.blocks} blocks could be taken"
-        elif (spread := self._spread_percent()) > policy.settle_percent:
-            found = f"the medians of the {policy.blocks} quietest blocks still differ by {spread:.1f} %"
+        elif (width := self._width_percent()) > policy.settle_percent:
+            found = f"over the {policy.blocks} quietest blocks its 95 % interval is still {width:.1f} % wide"
         else:
             found = f"the median is still {self._preempted_percent():.0f} % above the fastest tenth of the runs"
         return (
@@ -166,9 +170,9 @@ class _Timer:
         limit = sorted(block.median for block in pool)[self.policy.blocks - 1]
         return [block for block in pool if block.median <= limit][: self.policy.blocks]
 
-    def _spread_percent(self) -> float:
-        medians = [block.median for block in self._counted()]
-        return 100 * (max(medians) / min(medians) - 1)
+    def _width_percent(self) -> float:
+        low, high = median_interval([block.median for block in self._counted()])
+        return 100 * (high / low - 1)
 
     def _preempted_percent(self) -> float:
         samples = np.concatenate([block.samples for block in self._counted()])
@@ -185,20 +189,28 @@ class _Timer:
         samples = 1e3 * np.concatenate([block.samples for block in counted])
         if np.ptp(samples) == 0:
             raise StageError("The clock of the device cannot be trusted: all durations are the same.", kind="clock")
-        low_ms, high_ms = median_interval([1e3 * block.median for block in counted])
+        low, high = self._interval(counted)
         return Measurement(
             source="measured",
             n=len(samples),
             median_ms=float(np.median(samples)),
             p90_ms=float(np.quantile(samples, 0.90)),
             p99_ms=float(np.quantile(samples, 0.99)),
-            low_ms=low_ms,
-            high_ms=high_ms,
+            low_ms=1e3 * low,
+            high_ms=1e3 * high,
             cv_percent=float(100 * samples.std() / samples.mean()),
             disturbed=self._disturbed(),
             samples_ms=tuple(samples[:: math.ceil(len(samples) / STORED_SAMPLES)].tolist()),
             **asdict(circumstances),
         )
+
+    def _interval(self, counted: Sequence[Block]) -> tuple[float, float]:
+        """Seconds. Where blocks were dropped the choice of the lowest narrows the usual interval, so it is widened."""
+        low, high = median_interval([block.median for block in counted])
+        if len(self.window) == len(counted):
+            return low, high
+        everything = [block.median for block in self.window]
+        return min(everything), max(high, statistics.median(everything))
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
