@@ -2,12 +2,12 @@
 
 import contextlib
 import itertools
-import os
 import random
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 from autoprune.devices import Arrays, Session
+from autoprune.devices.lease import OnWait, ignore
 from autoprune.devices.onnxruntime import OnnxRuntimeDevice
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
@@ -40,7 +40,7 @@ class FakeDevice(OnnxRuntimeDevice):
     """An artifact takes what ``script`` makes of it, by default 1 ms per megabyte; channels pay in multiples of 4."""
 
     runtime: ClassVar[str] = "fake"
-    lease_name: ClassVar[str] = f"fake-{os.getpid()}"
+    lease_name: ClassVar[str] = "fake"
 
     def __init__(self, profile: HardwareProfile, *, script: Callable[[Artifact], Script] | None = None) -> None:
         super().__init__(profile)
@@ -51,6 +51,9 @@ class FakeDevice(OnnxRuntimeDevice):
 
     def conditions(self) -> dict[str, str]:
         return {}
+
+    def lease(self, *, on_wait: OnWait = ignore) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[Session]:  # type: ignore[override]
