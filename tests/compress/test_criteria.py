@@ -72,9 +72,12 @@ def test_random_is_seeded_by_group_alone(perceptron: tuple[PrunableGraph, Task])
     torch.manual_seed(2)
     assert torch.equal(first, scores("random", perceptron))
     assert not torch.equal(first, scores("random", perceptron, seed=1))
-    wide = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 7), nn.ReLU(), nn.Linear(7, 1)).eval()
-    graph = PrunableGraph.capture(wide, (torch.zeros(2, 2),), prove=False)
-    assert torch.equal(criterion("random").score(graph, perceptron[1], seed=0)[perceptron[0].groups[0].id], first)
+    deep = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1)).eval()
+    graph = PrunableGraph.capture(deep, (torch.zeros(2, 2),), prove=False)
+    both = criterion("random").score(graph, perceptron[1], seed=0)
+    assert torch.equal(both.pop(perceptron[0].groups[0].id), first)
+    (other,) = both.values()
+    assert not torch.equal(other, first)
 
 
 def test_every_criterion_is_described() -> None:

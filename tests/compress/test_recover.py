@@ -1,6 +1,7 @@
 """What each recovery promises, on small models."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,8 @@ from torch.nn import functional
 
 from autoprune.compress import Reference, Saliencies, compress, recoveries, recovery, select
 from autoprune.compress.batches import take
-from autoprune.compress.recover.bn import BatchNormReestimation
+from autoprune.compress.recover import distil
+from autoprune.compress.recover.bn import BatchNormReestimation, Pair
 from autoprune.compress.recover.lstsq import LeastSquares, solve
 from autoprune.errors import PruneError, StageError, TaskError, UsageError
 from autoprune.graph.model import PrunableGraph
@@ -50,7 +52,7 @@ def conv_pair() -> nn.Module:
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 5, 3, padding=1),
-        nn.Conv2d(5, 4, 3, stride=2, padding=2, dilation=2, bias=False),
+        nn.Conv2d(5, 4, 3, stride=2, padding=2, dilation=3, bias=False),
         nn.BatchNorm2d(4),
     )
     with torch.no_grad():
@@ -177,6 +179,18 @@ def test_bn_gives_the_true_statistics_where_the_dense_ones_are_true() -> None:
     assert not cut.training
 
 
+def test_bn_moves_foreign_statistics_by_the_change_alone() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(50, 1)
+    running = torch.tensor([5.0]), torch.tensor([9.0])
+    pair = Pair(None)
+    pair.observe(x, None, None, *running, False, 0.1, 0.0, None)
+    pair.correct(2 * x + 3, None, None, *running, False, 0.1, 0.0, None)
+    mean, deviation = x.mean().item(), x.std().item()
+    assert running[1].item() == pytest.approx(4 * 9, rel=1e-4)
+    assert running[0].item() == pytest.approx(5 + (mean + 3) * 3 / deviation, rel=1e-4)
+
+
 def test_bn_does_nothing_without_batchnorm() -> None:
     model = linear_pair()
     graph = PrunableGraph.capture(model.eval(), (torch.randn(2, 6),), prove=False)
@@ -211,12 +225,20 @@ def test_recovery_regains_accuracy_on_digits(digits: Digits) -> None:
     assert accuracy("lstsq", "distil", epochs=2) > 0.85
 
 
-def test_distil_comes_closer_to_the_dense_model(digits: Digits) -> None:
-    saliencies = Saliencies(digits.graph, digits.task)
+def test_the_divergence_of_soft_targets() -> None:
+    # at T = 2 the softened teacher is (2/3, 1/3), the student (1/2, 1/2); T^2 KL = 4 (2/3 ln 4/3 + 1/3 ln 2/3)
+    teacher, student = torch.tensor([[2 * math.log(2), 0.0]]), torch.zeros(1, 2)
+    expected = 4 * (2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(2 / 3))
+    assert distil.divergence(student, teacher, 2.0).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_distil_comes_closer_to_the_dense_model_without_any_label(digits: Digits) -> None:
+    task = replace(digits.task, loss=lambda outputs, targets: outputs.sum() * 0)
+    saliencies = Saliencies(digits.graph, task)
     dense = digits.graph.module()
     cut = compress(digits.graph, digits.half(), task=digits.task, saliencies=saliencies)
     recipe = digits.half(recover=("distil",), epochs=2)
-    trained = compress(digits.graph, recipe, task=digits.task, saliencies=saliencies)
+    trained = compress(digits.graph, recipe, task=task, saliencies=saliencies)
     assert divergence(trained, dense, digits.images) < 0.5 * divergence(cut, dense, digits.images)
     assert not trained.training
 
