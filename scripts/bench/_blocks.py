@@ -31,25 +31,12 @@ class Tagger(nn.Module):
         return self.head(functional.relu(self.hidden(self.rnn(self.embedding(tokens))[0])))
 
 
-class BagOfWords(nn.Module):
-    """Mean of embeddings, then two linear layers: (N, T) -> (N, 10)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(100, 32)
-        self.hidden = nn.Linear(32, 64)
-        self.head = nn.Linear(64, 10)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.head(torch.tanh(self.hidden(self.embedding(tokens).mean(1))))
-
-
 class Encoder(nn.Module):
     """nn.TransformerEncoder and a classifier on the mean: (N, T, 64) -> (N, 10)."""
 
-    def __init__(self, *, norm_first: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        layer = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, norm_first=norm_first)
+        layer = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head = nn.Linear(64, 10)
 
@@ -86,22 +73,6 @@ class EinsumAttention(nn.Module):
         return self.head((x + self.out(mixed)).mean(1))
 
 
-class Gated(nn.Module):
-    """Squeeze and excitation: the channels are gated by their own means: (N, 3, H, W) -> (N, 10)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 32, 3, padding=1)
-        self.squeeze = nn.Conv2d(32, 8, 1)
-        self.excite = nn.Conv2d(8, 32, 1)
-        self.head = nn.Linear(32, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.stem(x))
-        gate = torch.sigmoid(self.excite(functional.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
-        return self.head((x * gate).mean((2, 3)))
-
-
 class Shuffle(nn.Module):
     """Grouped convolutions with a channel shuffle between them: (N, 3, H, W) -> (N, 10)."""
 
@@ -135,17 +106,6 @@ class UNet(nn.Module):
         x = self.bottom(functional.max_pool2d(second, 2))
         x = self.join2(torch.cat([self.up2(x), second], 1))
         return self.head(self.join1(torch.cat([self.up1(x), first], 1)))
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 96), nn.GELU(), nn.Linear(96, 10))
-
-
-def conv1d() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv1d(8, 32, 5, padding=2), nn.BatchNorm1d(32), nn.ReLU(), nn.MaxPool1d(2),
-        nn.Conv1d(32, 64, 3), nn.PReLU(64), nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(256, 10),
-    )  # fmt: skip
 
 
 def conv3d() -> nn.Module:

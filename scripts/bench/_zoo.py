@@ -20,29 +20,25 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 VOCABULARY = 120
 
 TORCHVISION_96 = (
-    "resnet18 wide_resnet50_2 resnext50_32x4d vgg11 vgg16_bn mobilenet_v2 mobilenet_v3_small mobilenet_v3_large"
-    " densenet121 densenet169 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 shufflenet_v2_x0_5"
-    " shufflenet_v2_x1_0 squeezenet1_1 regnet_y_400mf regnet_x_400mf convnext_tiny mnasnet1_0 alexnet"
+    "resnet18 resnext50_32x4d vgg16_bn mobilenet_v2 mobilenet_v3_small densenet121 efficientnet_b0 googlenet"
+    " inception_v3 shufflenet_v2_x1_0 squeezenet1_1 regnet_y_400mf convnext_tiny mnasnet1_0 alexnet"
 )
 TORCHVISION_224 = "resnet50 vit_b_16 swin_t swin_v2_t maxvit_t"
 TIMM_96 = (
-    "resnest14d res2net50_14w_8s skresnet18 seresnet18 dpn48b ghostnet_100 ghostnetv2_100 convmixer_768_32"
-    " mobileone_s0 repvgg_a0 hrnet_w18_small dla34 cspresnet50 cs3darknet_s nfnet_f0 eca_nfnet_l0 tf_efficientnetv2_b0"
-    " mobilenetv4_conv_small regnetz_005 ese_vovnet19b_dw selecsls42 tresnet_m xception41 hgnet_tiny hgnetv2_b0"
-    " fbnetc_100 tinynet_e lcnet_050 mixnet_s rexnet_100 rdnet_tiny gernet_s resnetv2_50 inception_v4 darknet53"
-    " repghostnet_050 convnextv2_atto poolformer_s12 edgenext_xx_small efficientvit_b0 repvit_m0_9"
-    " inception_next_atto mambaout_femto starnet_s1 fasternet_t0 pvt_v2_b0"
+    "resnest14d res2net50_14w_8s skresnet18 dpn48b ghostnet_100 mobileone_s0 repvgg_a0 hrnet_w18_small dla34"
+    " cspresnet50 nfnet_f0 tf_efficientnetv2_b0 mobilenetv4_conv_small ese_vovnet19b_dw hgnetv2_b0 mixnet_s rexnet_100"
+    " rdnet_tiny convnextv2_atto poolformer_s12 edgenext_xx_small efficientvit_b0 repvit_m0_9 inception_next_atto"
+    " pvt_v2_b0"
 )
 TIMM_224 = (
-    "deit_tiny_patch16_224 deit3_small_patch16_224 vit_tiny_patch16_224 mixer_s32_224 fastvit_t8 levit_128s"
-    " xcit_nano_12_p16_224 coat_tiny tiny_vit_5m_224 efficientformer_l1 efficientformerv2_s0 pit_ti_224 cait_xxs24_224"
-    " beit_base_patch16_224 eva02_tiny_patch14_224 volo_d1_224 twins_svt_small nest_tiny convit_tiny focalnet_tiny_srf"
-    " hiera_tiny_224 davit_tiny resmlp_12_224 gmlp_ti16_224 coatnet_pico_rw_224 gcvit_xxtiny visformer_tiny"
-    " efficientvit_m0 sequencer2d_s mvitv2_tiny swiftformer_xs"
+    "deit_tiny_patch16_224 mixer_s32_224 fastvit_t8 levit_128s xcit_nano_12_p16_224 coat_tiny tiny_vit_5m_224"
+    " efficientformerv2_s0 pit_ti_224 cait_xxs24_224 eva02_tiny_patch14_224 volo_d1_224 twins_svt_small nest_tiny"
+    " convit_tiny focalnet_tiny_srf hiera_tiny_224 davit_tiny gmlp_ti16_224 coatnet_pico_rw_224 gcvit_xxtiny"
+    " sequencer2d_s mvitv2_tiny swiftformer_xs"
 )
 TIMM_OTHER = {"mobilevit_xxs": 256, "mobilevitv2_050": 256, "crossvit_tiny_240": 240}
-SEGMENTATION = "fcn_resnet50 deeplabv3_mobilenet_v3_large lraspp_mobilenet_v3_large"
-VIDEO = "r3d_18 mc3_18"
+SEGMENTATION = "deeplabv3_mobilenet_v3_large lraspp_mobilenet_v3_large"
+VIDEO = "r3d_18"
 
 WIDTHS = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 GROUPED_QUERY = WIDTHS | {"num_key_value_heads": 2, "head_dim": 16}
@@ -52,20 +48,14 @@ SPEECH = {"conv_dim": (32, 32, 32), "conv_stride": (5, 4, 4), "conv_kernel": (10
 WHISPER = {"d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 128}
 LANGUAGE: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("BertForSequenceClassification", WIDTHS),
-    "roberta": ("RobertaForSequenceClassification", WIDTHS),
     "albert": ("AlbertForSequenceClassification", WIDTHS | {"embedding_size": 32}),
-    "electra": ("ElectraForSequenceClassification", WIDTHS | {"embedding_size": 32}),
     "distilbert": ("DistilBertForSequenceClassification", {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128}),
     "t5_encoder": ("T5ForTokenClassification", T5),
     "gpt2": ("GPT2LMHeadModel", GPT),
-    "gpt_neo": ("GPTNeoForCausalLM", {"hidden_size": 64, "num_layers": 2, "num_heads": 4,
-                                      "attention_types": [[["global", "local"], 1]]}),
     "opt": ("OPTForCausalLM", {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 128,
                                "word_embed_proj_dim": 64}),
     "phi": ("PhiForCausalLM", WIDTHS),
     "llama": ("LlamaForCausalLM", GROUPED_QUERY),
-    "mistral": ("MistralForCausalLM", GROUPED_QUERY),
-    "qwen2": ("Qwen2ForCausalLM", GROUPED_QUERY),
     "qwen3": ("Qwen3ForCausalLM", GROUPED_QUERY),
     "gemma": ("GemmaForCausalLM", GROUPED_QUERY),
 }  # fmt: skip
@@ -166,20 +156,13 @@ def _parts() -> Iterator[Entry]:
     yield Entry("lstm", "nn", lambda: _blocks.LastStep(nn.LSTM), recurrent)
     yield Entry("lstm_bidirectional", "nn", lambda: _blocks.LastStep(nn.LSTM, both=True), recurrent)
     yield Entry("gru", "nn", lambda: _blocks.LastStep(nn.GRU), recurrent)
-    yield Entry("gru_bidirectional", "nn", lambda: _blocks.LastStep(nn.GRU, both=True), recurrent)
-    yield Entry("rnn_tanh", "nn", lambda: _blocks.LastStep(nn.RNN), recurrent)
     yield Entry("lstm_tagger", "nn", _blocks.Tagger, _tokens)
-    yield Entry("bag_of_words", "nn", _blocks.BagOfWords, _tokens)
     yield Entry("nn_transformer_encoder", "nn", _blocks.Encoder, steps)
-    yield Entry("nn_transformer_encoder_prenorm", "nn", lambda: _blocks.Encoder(norm_first=True), steps)
     yield Entry("nn_transformer_decoder", "nn", _blocks.Decoder, lambda batch: steps(batch) + steps(batch))
     yield Entry("einsum_attention", "nn", _blocks.EinsumAttention, steps)
-    yield Entry("squeeze_excite", "nn", _blocks.Gated, images)
     yield Entry("channel_shuffle", "nn", _blocks.Shuffle, images)
     yield Entry("unet", "nn", _blocks.UNet, images)
     yield Entry("autoencoder", "nn", _blocks.autoencoder, images)
-    yield Entry("mlp", "nn", _blocks.mlp, _floats(64))
-    yield Entry("conv1d", "nn", _blocks.conv1d, _floats(8, 64))
     yield Entry("conv3d", "nn", _blocks.conv3d, _floats(3, 8, 16, 16))
 
 

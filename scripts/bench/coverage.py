@@ -26,7 +26,7 @@ from _zoo import Entry, zoo
 LIMIT_S = 90
 TOOLS = ("autoprune", "torch-pruning")
 QUICK = (
-    "cifar_resnet20 tv_resnet18 tv_mobilenet_v3_small tv_shufflenet_v2_x0_5 timm_vit_tiny_patch16_224"
+    "cifar_resnet20 tv_resnet18 tv_mobilenet_v3_small tv_shufflenet_v2_x1_0 timm_deit_tiny_patch16_224"
     " timm_mixer_s32_224 hf_bert hf_gpt2 hf_llama lstm gru nn_transformer_encoder"
 )
 LEFT_OUT = {
