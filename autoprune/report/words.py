@@ -9,8 +9,9 @@ MINUS, TIMES, NBSP = "\u2212", "\u00d7", "\u00a0"
 
 
 def milliseconds(ms: float) -> str:
-    """``0.794``: four figures, never more than microseconds."""
-    return f"{ms:.3f}" if ms < 10 else f"{ms:.2f}" if ms < 100 else f"{ms:.1f}"
+    """``0.794``: three figures or more, down to a tenth of a microsecond."""
+    decimals = 4 if ms < 0.1 else 3 if ms < 10 else 2 if ms < 100 else 1
+    return f"{ms:.{decimals}f}"
 
 
 def noise(latency: Measurement) -> str:

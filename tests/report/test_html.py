@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -83,6 +84,15 @@ def test_every_scored_trial_is_plotted_and_every_failed_one_listed() -> None:
     assert {"dense fp32", "dense int8"} <= {trace["name"] for trace in marks}
     failed = [n for n, record in enumerate(report.records, 1) if record.score is None]
     assert re.findall(r"trial (\d+)<br>", render_html(report)) == [str(n) for n in failed]
+
+
+def test_a_disturbed_measurement_is_marked() -> None:
+    dense = run_report().dense
+    latency = dense.score.latency.model_copy(update={"disturbed": True})
+    disturbed = replace(dense, score=dense.score.model_copy(update={"latency": latency}))
+    footnote = "Something else used the processor"
+    assert footnote in render_html(run_report(dense=disturbed))
+    assert footnote not in render_html(run_report())
 
 
 def test_hovering_names_the_recipe() -> None:

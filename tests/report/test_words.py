@@ -6,8 +6,9 @@ from autoprune.report import words
 from tests.factories import finalist, measurement, recipe, record, run_report, score
 
 
-def test_numbers_have_three_or_four_figures() -> None:
+def test_numbers_have_three_or_more_figures() -> None:
     assert words.milliseconds(0.79361) == "0.794"
+    assert words.milliseconds(0.03162) == "0.0316"
     assert words.milliseconds(23.041) == "23.04"
     assert words.milliseconds(230.41) == "230.4"
     spaced = [words.size(n) for n in (512, 80_000, 999_600, 1_092_000, 12_300_000_000)]
