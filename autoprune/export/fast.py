@@ -50,7 +50,7 @@ class Exporter:
         self.fresh = 0
 
     def export(self, module: nn.Module, path: Path) -> Artifact:
-        """Write ``module``, a cut of the graph in evaluation mode, to ``path``; the bytes are those of `export_fresh`.
+        """Write ``module``, a cut of the graph in evaluation mode, to ``path``: the same graph as `export_fresh` gives.
 
         Raises StageError like `export_fresh`.
         """

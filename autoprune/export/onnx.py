@@ -2,7 +2,7 @@
 
 Two steps. `translate` gives a graph whose weights are still the user's tensors under the user's names; `finish` folds
 BatchNormalization and transposed weights, drops everything that is not arithmetic, and writes the file. Between the
-two, ``autoprune.export.fast`` exchanges weights and sizes, so that a fresh and a fast export end in the same bytes.
+two, ``autoprune.export.fast`` exchanges weights and sizes, so that a fresh and a fast export end in the same graph.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def translate(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> onnx_ir.
                 input_names=_input_names(module),
             )
         assert program is not None
+        program.rename_axes(dict.fromkeys(_batches(program.model), "batch"))
         with quiet():
             _simplify(program.model)
     except Exception as error:
@@ -133,6 +134,12 @@ def _input_names(module: nn.Module) -> list[str] | None:
     return [str(node.target) for node in graph.nodes if node.op == "placeholder"] if isinstance(graph, Graph) else None
 
 
+def _batches(model: onnx_ir.Model) -> list[str]:
+    """The exporter's names of the inputs' dynamic first dimensions."""
+    first = [value.shape[0] for value in model.graph.inputs if value.shape is not None and len(value.shape)]
+    return [str(size) for size in first if not isinstance(size, int)]
+
+
 def _simplify(model: onnx_ir.Model) -> None:
     """Fold and rewrite with the weights as inputs, so that nothing that depends on their values is folded."""
     from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
@@ -189,9 +196,9 @@ def _plain(model: onnx_ir.Model) -> onnx.ModelProto:
 
 
 def _name_nodes(graph: onnx_ir.Graph) -> None:
-    """Name each node after the module that owns its first weight, or its operator, and its results after the node.
+    """Name each node after the module that owns its first weight, or its operator; its values after the node.
 
-    Names are what a profile of the runtime shows.
+    Names are what a profile of the runtime shows. Weights keep the user's names.
     """
     taken: set[str] = set()
     for position, node in enumerate(graph):

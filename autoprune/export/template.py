@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -28,10 +28,10 @@ Where = tuple[int, int | str]
 
 @dataclass(frozen=True)
 class Slot:
-    """Element ``index`` of the constant at ``where`` is the number at ``source`` times ``ratio``."""
+    """Element ``index`` of the constant at ``where`` (or its length) is the number at ``source`` times ``ratio``."""
 
     where: Where
-    index: int
+    index: int | Literal["length"]
     source: Address
     ratio: Fraction
 
@@ -96,9 +96,13 @@ class Template:
         for slot in self._slots:
             array = constants.setdefault(slot.where, _constant(nodes, slot.where))
             number = Fraction(sizes.numbers[slot.source]) * slot.ratio
-            if array.dtype.kind == "i" and number.denominator != 1:
+            whole = slot.index == "length" or array.dtype.kind == "i"
+            if whole and number.denominator != 1:
                 raise NotUnderstoodError(f"The size {float(number)} of {nodes[slot.where[0]].name} is not whole.")
-            array.flat[slot.index] = int(number) if array.dtype.kind == "i" else float(number)
+            if slot.index == "length":
+                constants[slot.where] = np.full(int(number), array[0])
+            else:
+                array.flat[slot.index] = int(number) if whole else float(number)
         for where, array in constants.items():
             _set_constant(nodes, where, array)
 
@@ -161,7 +165,10 @@ def _kind_of_input(value: onnx_ir.Value | None, names: dict[onnx_ir.Value, str],
     if value in names or value.name in weights:
         return names.get(value, f"weight {value.name}")
     assert value.const_value is not None
-    return f"{value.const_value.dtype}{value.const_value.shape}"
+    array = value.const_value.numpy()
+    if array.ndim == 1 and array.size and (array == array[0]).all():
+        return f"{array.dtype} all {array[0]}" if array.dtype.kind == "f" else f"{array.dtype}[]"
+    return f"{array.dtype}{array.shape}"
 
 
 def _kind_of_attribute(attribute: onnx_ir.Attr) -> str:
@@ -209,15 +216,23 @@ def _slots(
     nodes = [list(model.graph) for model in models]
     for where in _constants(models[0], weights):
         before, after = (_constant(side, where) for side in nodes)
-        changed = np.flatnonzero(before.ravel() != after.ravel())
-        origin = _origin(nodes[0], where[0]) if len(changed) else 0
-        nearest = sorted((abs(address[0] - origin), address) for address in moved) if len(changed) else []
-        for index in changed:
-            found = _explain(before.flat[index], after.flat[index], sizes, nearest)
+        changed = list(_differences(before, after))
+        origin = _origin(nodes[0], where[0]) if changed else 0
+        nearest = sorted((abs(address[0] - origin), address) for address in moved) if changed else []
+        for index, old, new in changed:
+            found = _explain(old, new, sizes, nearest)
             if found is None:
                 operator = sizes[0].structure[origin]
                 raise NotUnderstoodError(f"{nodes[0][where[0]].op_type} of {operator} has a size of unknown origin.")
-            yield Slot(where, int(index), *found)
+            yield Slot(where, index, *found)
+
+
+def _differences(before: Array, after: Array) -> Iterator[tuple[int | Literal["length"], Fraction, Fraction]]:
+    if before.shape != after.shape:
+        yield "length", Fraction(before.size), Fraction(after.size)
+    else:
+        for index in np.flatnonzero(before.ravel() != after.ravel()):
+            yield int(index), Fraction(float(before.flat[index])), Fraction(float(after.flat[index]))
 
 
 def _origin(nodes: list[onnx_ir.Node], position: int) -> int:
@@ -227,10 +242,9 @@ def _origin(nodes: list[onnx_ir.Node], position: int) -> int:
 
 
 def _explain(
-    before: Any, after: Any, sizes: Sequence[Sizes], nearest: Sequence[tuple[int, Address]]
+    old: Fraction, new: Fraction, sizes: Sequence[Sizes], nearest: Sequence[tuple[int, Address]]
 ) -> tuple[Address, Fraction] | None:
     """The nearest number that changed in the same ratio."""
-    old, new = Fraction(float(before)), Fraction(float(after))
     for _, address in nearest:
         was, now = (Fraction(side.numbers[address]) for side in sizes)
         if was and old * now == new * was:
