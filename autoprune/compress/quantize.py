@@ -100,9 +100,9 @@ def saturates(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantiser logs advice meant for its own callers."""
+    """The quantiser logs advice and tracebacks meant for its own callers, through the root logger too."""
     previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         yield
     finally:

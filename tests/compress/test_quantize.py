@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from autoprune.compress import quantize_onnx
-from autoprune.compress.quantize import CALIBRATION_BATCH, CALIBRATION_SAMPLES, _first, saturates
+from autoprune.compress.quantize import CALIBRATION_BATCH, CALIBRATION_SAMPLES, _first, _quiet, saturates
 from autoprune.errors import StageError
 from tests.compress.conftest import Digits
 
@@ -86,6 +86,14 @@ def test_the_same_calibration_gives_the_same_bytes(digits: Digits, exported: Pat
     for name in ("a.onnx", "b.onnx"):
         quantize_onnx(exported, tmp_path / name, calibration(digits))
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_the_quantisers_log_is_silenced_and_then_heard_again(caplog: pytest.LogCaptureFixture) -> None:
+    with _quiet():
+        logging.error("advice")
+    assert not caplog.records
+    logging.error("heard")
+    assert len(caplog.records) == 1
 
 
 def test_calibration_is_bounded() -> None:

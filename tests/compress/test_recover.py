@@ -239,7 +239,8 @@ def test_distil_comes_closer_to_the_dense_model_without_any_label(digits: Digits
     cut = compress(digits.graph, digits.half(), task=digits.task, saliencies=saliencies)
     recipe = digits.half(recover=("distil",), epochs=2)
     trained = compress(digits.graph, recipe, task=task, saliencies=saliencies)
-    assert divergence(trained, dense, digits.images) < 0.5 * divergence(cut, dense, digits.images)
+    # BatchNorm alone, re-estimated while training, comes to 0.3
+    assert divergence(trained, dense, digits.images) < 0.2 * divergence(cut, dense, digits.images)
     assert not trained.training
 
 
