@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
@@ -20,7 +22,8 @@ class Analysis:
     """The atoms of every value in the graph, and what the rules said about them.
 
     ``clean`` holds the nodes whose values at removed indices are zero once the removed units' parameters are zeroed:
-    there a sum over the dimension equals the sum over what is kept.
+    there a sum over the dimension equals the sum over what is kept. ``dimensions`` are all distinct axes, each with a
+    node that has it.
     """
 
     def __init__(self, graph: Graph, state: dict[str, Tensor]) -> None:
@@ -34,6 +37,7 @@ class Analysis:
         self._cost_terms: list[tuple[tuple[Any, int], ...]] = []
         self.inexact: list[Axis] = []
         self.kinds: list[tuple[Axis, str]] = []
+        self.dimensions: list[tuple[npt.NDArray[np.int64], Node]] = []
         self._tensors: dict[int, Axes] = {}
 
     def run(self) -> None:
@@ -41,6 +45,8 @@ class Analysis:
             self.values[node] = self._visit(node)
         for term in self._cost_terms:
             self.costs.append([(self.axes(node)[dim], sizes_at_batch_one(node)[dim]) for node, dim in term])
+        found = {id(axis): (axis, node) for node, value in self.values.items() for axis in _flat(value)}
+        self.dimensions = [(axis, node) for axis, node in found.values() if axis is not None and len(axis)]
 
     def axes(self, node: Any) -> Axes:
         """Atoms of a tensor-valued argument; an empty list for a number."""
@@ -88,7 +94,8 @@ class Analysis:
         if node.op == "get_attr":
             return self._attribute(node)
         if node.op == "output":
-            return self._freeze_all(node)
+            self._freeze_all(node)
+            return None
         name = operator_name(node)
         if name == "getitem" and isinstance(node.args[0], Node):
             return self._item(node)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node
 
 from autoprune.errors import PruneError
-from autoprune.graph.analysis import Analysis, module_path
+from autoprune.graph.analysis import Analysis, module_path, where
 from autoprune.graph.atoms import Axis
 from autoprune.graph.capture import Captured
 from autoprune.graph.net import GraphNet, batch_norm
@@ -32,6 +32,8 @@ class Cut:
         self._graph = Graph()
 
     def build(self) -> GraphNet:
+        """The smaller model. Raises PruneError where a dimension of a tensor would be left empty."""
+        self._refuse_empty()
         state = self._state()
         copies: dict[Node, Node] = {}
         for old in self._captured.graph.nodes:
@@ -42,6 +44,12 @@ class Cut:
         self._graph.eliminate_dead_code()
         specs = (self._captured.in_spec, self._captured.out_spec)
         return GraphNet(self._graph, state, self._constants, specs)
+
+    def _refuse_empty(self) -> None:
+        for axis, node in self._analysis.dimensions:
+            if not self._alive[axis].any():
+                place = where(node) or "the forward pass"
+                raise PruneError(f"the cut leaves a dimension of {node.name!r} empty ({place}). Keep more units.")
 
     def alive(self, node: Any, dim: int) -> Mask | None:
         """(size,) which indices of a dimension are kept; None where all are."""
@@ -102,10 +110,8 @@ class Cut:
             kept = value.detach()
             for dim, axis in enumerate(self._analysis.parameter_axes(name)):
                 if axis is not None and not self._alive[axis].all():
-                    positions = np.flatnonzero(self._alive[axis])
-                    if len(positions) == 0:
-                        raise PruneError(f"the cut leaves nothing of dimension {dim} of {name!r}. Keep more units.")
-                    kept = kept.index_select(dim, torch.from_numpy(positions).to(value.device))
+                    positions = torch.from_numpy(np.flatnonzero(self._alive[axis]))
+                    kept = kept.index_select(dim, positions.to(value.device))
             kept = kept.clone() if kept.data_ptr() == value.data_ptr() else kept
         return nn.Parameter(kept, requires_grad=value.requires_grad) if isinstance(value, nn.Parameter) else kept
 

@@ -1,8 +1,9 @@
-"""From atoms to prune groups: keys that occupy the same slots of the same parameters are interchangeable."""
+"""From atoms to prune groups: keys that every tensor holds alike are interchangeable."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from math import prod
 
 import numpy as np
@@ -22,24 +23,37 @@ def find_groups(analysis: Analysis, leaves: Keys) -> dict[PruneGroup, Keys]:
     """The prune groups in the order their first parameter is used, with the key of each unit."""
     positions = _positions(analysis, leaves)
     kinds, inexact = _kinds(analysis, leaves), _keys_of(analysis.inexact, leaves)
-    classes: dict[object, list[int]] = defaultdict(list)
-    for key, slots in positions.items():
-        signature = tuple((slot, len(indices)) for slot, indices in slots.items())
-        classes[analysis.atoms.family(key), signature].append(key)
+    costs = [(_keys_of([axis for axis, _ in term], leaves), prod(size for _, size in term)) for term in analysis.costs]
     groups: dict[PruneGroup, Keys] = {}
     names: dict[str, int] = {}
-    for keys in classes.values():
+    for keys in _classes(analysis, leaves, positions):
         slots = positions[keys[0]]
         if len(keys) > 1 and any(isinstance(analysis.state[name], nn.Parameter) for name, _ in slots):
             units = [positions[key] for key in keys]
             members = tuple(Slice(*slot, tuple(tuple(unit[slot]) for unit in units)) for slot in slots)
-            macs = _macs(analysis, leaves, set(keys))
-            exact = inexact.isdisjoint(keys)
-            group = PruneGroup(
-                _name(analysis, slots, names), kinds.get(keys[0], "unit"), len(keys), members, macs, exact
-            )
+            macs = sum(count for touched, count in costs if not touched.isdisjoint(keys))
+            kind, exact = kinds.get(keys[0], "unit"), inexact.isdisjoint(keys)
+            group = PruneGroup(_name(analysis, slots, names), kind, len(keys), members, macs, exact)
             groups[group] = np.array(keys, dtype=np.int64)
     return groups
+
+
+def _classes(analysis: Analysis, leaves: Keys, keys: Iterable[int]) -> Iterable[list[int]]:
+    """Interchangeable keys: of one family, and every dimension of every tensor holds each of them equally often.
+
+    What is left of a group then never leaves a dimension empty. Found by partition refinement.
+    """
+    label = np.array([analysis.atoms.family(key) for key in range(len(leaves))], dtype=np.int64)
+    unused = len(leaves)
+    for axis, _ in analysis.dimensions:
+        held, counts = np.unique(leaves[axis], return_counts=True)
+        _, refined = np.unique(label[held] * (counts.max() + 1) + counts, return_inverse=True)
+        label[held] = refined + unused
+        unused += len(held)
+    classes: dict[int, list[int]] = defaultdict(list)
+    for key in keys:
+        classes[int(label[key])].append(key)
+    return classes.values()
 
 
 def _positions(analysis: Analysis, leaves: Keys) -> dict[int, dict[Slot, list[int]]]:
@@ -77,14 +91,6 @@ def _kinds(analysis: Analysis, leaves: Keys) -> dict[int, str]:
 
 def _keys_of(axes: list[npt.NDArray[np.int64] | None], leaves: Keys) -> set[int]:
     return {key for axis in axes if axis is not None for key in np.unique(leaves[axis]).tolist() if key}
-
-
-def _macs(analysis: Analysis, leaves: Keys, keys: set[int]) -> int:
-    total = 0
-    for factors in analysis.costs:
-        if any(not keys.isdisjoint(_keys_of([axis], leaves)) for axis, _ in factors):
-            total += prod(size for _, size in factors)
-    return total
 
 
 def _name(analysis: Analysis, slots: dict[Slot, list[int]], taken: dict[str, int]) -> str:

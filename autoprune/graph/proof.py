@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -20,21 +21,87 @@ TOLERANCE = 1e-4
 
 
 def half(group: PruneGroup) -> list[int]:
-    """Half of the units, at least one, scattered: a block would hide a wrong index map."""
-    order = np.random.default_rng(group.size).permutation(group.size)
-    return sorted(order[: max(1, group.size // 2)].tolist())
+    """Half of the units, at least one, scattered: a block would hide a wrong index map, equal choices a missed pair."""
+    return _some(group, max(1, group.size // 2))
 
 
 def prove(graph: PrunableGraph, groups: Sequence[PruneGroup], state: Iterable[Tensor]) -> tuple[Proof, ...]:
     """One proof per group, each cut by itself."""
     with _uneven(state):
-        return tuple(_try(graph, [group]) for group in groups)
+        bench = _Bench(graph)
+        return tuple(bench.prove([group]) for group in groups)
 
 
 def failures(graph: PrunableGraph, state: Iterable[Tensor]) -> list[Proof]:
-    """The groups that cannot be cut, found by cutting all at once and bisecting on failure."""
+    """The groups to give up so that the others can be cut, alone and together.
+
+    All are cut at once; on failure halves are added to what is known to hold, so that a group which fails only beside
+    another one is found too. Exact groups come first: beside inexact ones their values cannot be compared.
+    """
     with _uneven(state):
-        return _failures(graph)
+        bench = _Bench(graph)
+        exact = [group for group in graph.groups if group.exact]
+        held, failed = _extend(bench, [], exact)
+        _, also = _extend(bench, held, [group for group in graph.groups if not group.exact])
+        return failed + also
+
+
+def _extend(bench: _Bench, held: list[PruneGroup], more: list[PruneGroup]) -> tuple[list[PruneGroup], list[Proof]]:
+    """``held``, which is proven, and of ``more`` as much as holds beside it; then the proofs that failed."""
+    if not more:
+        return held, []
+    proof = bench.prove([*more, *held])
+    if proof.holds:
+        return [*held, *more], []
+    if len(more) == 1:
+        return held, [proof]
+    middle = len(more) // 2
+    held, failed = _extend(bench, held, more[:middle])
+    held, also = _extend(bench, held, more[middle:])
+    return held, failed + also
+
+
+class _Bench:
+    """Cuts groups together and compares: half of each at one batch size, then random counts at another."""
+
+    def __init__(self, graph: PrunableGraph) -> None:
+        self._graph = graph
+        dense = graph.module().eval()
+        self._dense = [(inputs, _run(dense, inputs)) for inputs in _batches(graph)]
+
+    def prove(self, groups: Sequence[PruneGroup]) -> Proof:
+        """The proof of the first of ``groups``, cut beside the others."""
+        name, worst, exact = groups[0].id, 0.0, all(group.exact for group in groups)
+        for keep, (inputs, dense) in zip(_selections(groups), self._dense, strict=True):
+            try:
+                outputs = _run(self._graph.cut(keep).eval(), inputs)
+            except Exception as error:
+                return Proof(name, None, f"the cut model does not run: {str(error).strip().splitlines()[0]}")
+            if [value.shape for value in outputs] != [value.shape for value in dense]:
+                return Proof(name, None, "the cut model returns other shapes")
+            if _finite(dense) and not _finite(outputs):
+                return Proof(name, None, "the cut model returns values that are not finite")
+            if exact:
+                worst = max(worst, _deviation(outputs, _run(self._graph.zeroed(keep).eval(), inputs)))
+        if not exact:
+            return Proof(name, None, None)
+        return Proof(name, worst, None if worst < TOLERANCE else f"it deviates from the zeroed model by {worst:.1e}")
+
+
+def _selections(groups: Sequence[PruneGroup]) -> list[dict[str, list[int]]]:
+    counts = {group.id: int(_chance(group).integers(1, group.size + 1)) for group in groups}
+    return [
+        {group.id: half(group) for group in groups},
+        {group.id: _some(group, counts[group.id]) for group in groups},
+    ]
+
+
+def _some(group: PruneGroup, count: int) -> list[int]:
+    return sorted(_chance(group).permutation(group.size)[:count].tolist())
+
+
+def _chance(group: PruneGroup) -> np.random.Generator:
+    return np.random.default_rng(crc32(group.id.encode()))
 
 
 @contextlib.contextmanager
@@ -54,53 +121,20 @@ def _uneven(state: Iterable[Tensor]) -> Iterator[None]:
                 value.copy_(original)
 
 
-def _failures(graph: PrunableGraph) -> list[Proof]:
-    exact = [group for group in graph.groups if group.exact]
-    bad = _bisect(graph, exact)
-    known = {proof.group for proof in bad}
-    rest = [group for group in graph.groups if group.id not in known]
-    return bad if len(rest) == len(exact) - len(bad) else bad + _bisect(graph, rest)
-
-
-def _bisect(graph: PrunableGraph, groups: Sequence[PruneGroup]) -> list[Proof]:
-    if not groups:
-        return []
-    proof = _try(graph, groups)
-    if proof.holds:
-        return []
-    if len(groups) == 1:
-        return [proof]
-    middle = len(groups) // 2
-    return _bisect(graph, groups[:middle]) + _bisect(graph, groups[middle:])
-
-
-def _try(graph: PrunableGraph, groups: Sequence[PruneGroup]) -> Proof:
-    name = groups[0].id
-    keep = {group.id: half(group) for group in groups}
-    try:
-        smaller = graph.cut(keep).eval()
-        outputs = [_run(smaller, inputs) for inputs in _batches(graph)]
-    except Exception as error:
-        return Proof(name, None, f"the cut model does not run: {str(error).strip().splitlines()[0]}")
-    expected = [[value.shape for value in _run(graph.module().eval(), inputs)] for inputs in _batches(graph)[:1]]
-    if [value.shape for value in outputs[0]] != expected[0]:
-        return Proof(name, None, "the cut model returns other shapes")
-    if not all(group.exact for group in groups):
-        return Proof(name, None, None)
-    off = _deviation(outputs[0], _run(graph.zeroed(keep).eval(), graph.example_inputs))
-    return Proof(name, off, None if off < TOLERANCE else f"the cut model deviates from the zeroed one by {off:.1e}")
-
-
 def _batches(graph: PrunableGraph) -> list[tuple[Tensor, ...]]:
     inputs = graph.example_inputs
     if not graph.dynamic_batch:
-        return [inputs]
+        return [inputs, inputs]
     return [inputs, tuple(torch.cat([value, value[:1]]) if value.dim() else value for value in inputs)]
 
 
-def _run(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Any]:
+def _run(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     with torch.no_grad():
         return [value for value in pytree.tree_leaves(module(*inputs)) if isinstance(value, Tensor)]
+
+
+def _finite(values: list[Tensor]) -> bool:
+    return all(bool(value.isfinite().all()) for value in values)
 
 
 def _deviation(actual: list[Tensor], expected: list[Tensor]) -> float:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import CaptureError, PruneError
-from autoprune.graph import proof
 from autoprune.graph.model import PrunableGraph
 from tests.graph.nets import IMAGE, TOKENS, Chain, OptionA, Recurrent, Words
 
@@ -176,20 +175,6 @@ def test_a_fixed_batch_is_accepted_where_the_model_insists():
     graph = PrunableGraph.capture(Fixed(nn.GRU), (TOKENS,))
     assert not graph.dynamic_batch
     assert {group.id for group in graph.groups} == {"before", "rnn"}
-
-
-def test_a_wrong_rule_costs_the_group_not_the_model(monkeypatch):
-    """Bisection drops what deviates: here every group, because the comparison is made to fail for one."""
-    graph = PrunableGraph.capture(OptionA(), (IMAGE,), prove=False)
-    honest = proof._try
-
-    def lying(owner: PrunableGraph, groups: list) -> object:
-        if any(group.id == "conv1.0" for group in groups):
-            return proof.Proof(groups[0].id, 1.0, "deviates")
-        return honest(owner, groups)
-
-    monkeypatch.setattr(proof, "_try", lying)
-    assert [failed.group for failed in proof.failures(graph, [])] == ["conv1.0"]
 
 
 def test_the_nouns_need_no_torch():

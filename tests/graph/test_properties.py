@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from autoprune.graph.cost import count_parameters
 from autoprune.graph.model import PrunableGraph
 
-BLOCKS = ("plain", "residual", "concat", "option_a", "depthwise", "grouped", "squeeze", "shuffle", "chunk")
+BLOCKS = ("plain", "residual", "concat", "option_a", "depthwise", "grouped", "squeeze", "shuffle", "chunk", "part")
 
 
 class Block(nn.Module):
@@ -39,6 +39,8 @@ class Block(nn.Module):
             case "chunk":
                 a, b = y.chunk(2, dim=1)
                 return a * torch.sigmoid(b) + x
+            case "part":
+                return x * y[:, 1:3].sum(1, keepdim=True)
         return y
 
 
