@@ -23,3 +23,26 @@
     testing/      contract kits and fakes, public: plug-in authors test with them
     cli/          one file per command
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autoprune.engine import Run, resume, search
+    from autoprune.task import Task
+
+__all__ = ["Run", "Task", "resume", "search"]
+
+_HOMES = {
+    "Run": "autoprune.engine",
+    "Task": "autoprune.task",
+    "resume": "autoprune.engine",
+    "search": "autoprune.engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used, so that ``import autoprune`` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'autoprune' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

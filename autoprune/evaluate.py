@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from math import isfinite
@@ -17,6 +17,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from autoprune.compress import Saliencies, compress, quantize_onnx, select
+from autoprune.compress.batches import seeded, take
 from autoprune.devices import Device, measure_together
 from autoprune.errors import AutopruneError, StageError
 from autoprune.export import Exporter, export_fresh, parity
@@ -87,7 +88,7 @@ class Evaluator:
         self.inputs = timing_inputs(task, device.profile.options.batch)
         self.reference = export_fresh(graph.module().eval(), task.example_inputs, work / "dense.onnx")
         self._last: tuple[str, nn.Module] | None = None
-        self._calibration = list(calibration_batches(task.train, CALIBRATION_SAMPLES))
+        self._calibration = calibration(task)
 
     def evaluate(self, recipe: Recipe) -> TrialRecord:
         """Run every stage; a fault of the candidate becomes a ``Failure`` that names the stage."""
@@ -217,15 +218,11 @@ def timing_inputs(task: Task, batch: int) -> list[np.ndarray]:
     return [np.resize(array, (batch, *array.shape[1:])) for array in as_arrays(task.example_inputs)]
 
 
-def calibration_batches(train: Batches, samples: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Inputs of the first ``samples`` training samples, in batches."""
-    left = samples
-    for inputs, _ in train:
-        arrays = tuple(array[:left] for array in as_arrays(inputs))
-        yield arrays
-        left -= len(arrays[0])
-        if left <= 0:
-            return
+def calibration(task: Task) -> list[tuple[np.ndarray, ...]]:
+    """Inputs of the first training samples, the same ones in every process."""
+    with seeded(0):
+        batches = take(task, CALIBRATION_SAMPLES, batch=CALIBRATION_SAMPLES)
+    return [as_arrays(inputs) for inputs, _ in batches]
 
 
 def _sha256(path: Path) -> str:

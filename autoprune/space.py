@@ -173,10 +173,10 @@ class BoundSpace:
     def recipe(self, kept: Mapping[str, int], *, criterion: str, precision: str, recover: str) -> Recipe:
         """The canonical recipe: whole groups are left out, and with nothing cut there is nothing to rank or recover."""
         choices = {group: Keep(units=units) for group, units in kept.items() if units != self.sizes[group]}
-        fields: dict[str, Any] = {"choices": choices, "precision": precision, "seed": self.seed}
+        fields: dict[str, Any] = {"choices": choices, "precision": precision}
         if choices:
             how = next(choice for choice in self.space.recover if choice.label == recover)
-            fields |= {"criterion": criterion, "recover": how.methods, "epochs": how.epochs}
+            fields |= {"criterion": criterion, "recover": how.methods, "epochs": how.epochs, "seed": self.seed}
         return Recipe.model_validate(fields)
 
     def uniform(self, ratio: float, *, precision: Precision, recover: str) -> dict[str, Any]:

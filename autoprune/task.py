@@ -31,7 +31,7 @@ class Task:
 
     Attributes:
         name: used in the names of run directories.
-        model: makes the trained model, on the CPU. Called once per process.
+        model: makes the trained model, on the CPU: the same weights each time it is called.
         example_inputs: positional inputs of one forward pass; dimension 0 is the batch.
         train: batches ``(inputs, targets)`` for calibration and recovery; iterated anew each time, so a list, a
             ``DataLoader`` or any object with ``__iter__`` fits, a generator does not. ``inputs`` is a tensor, or a

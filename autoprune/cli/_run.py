@@ -6,6 +6,9 @@ from autoprune.cli._output import err, out, print_json, print_table
 from autoprune.cli._progress import Progress
 from autoprune.engine import Observer, Run, SearchConfig, Silent
 from autoprune.engine.prepare import prepare
+from autoprune.errors import SearchError
+
+GOALS_MISSED = SearchError.exit_code
 
 
 def watched(run: Callable[[Observer], Run], *, json: bool) -> int:
@@ -19,7 +22,7 @@ def watched(run: Callable[[Observer], Run], *, json: bool) -> int:
         print_json(finished.document)
     else:
         render_terminal(read_story(finished.directory), out)
-    return 0
+    return 0 if finished.document["goals"]["met"] else GOALS_MISSED
 
 
 def dry(config: SearchConfig, *, json: bool) -> int:

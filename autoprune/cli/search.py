@@ -21,7 +21,7 @@ def search(
         typer.Option(help="Two or three of accuracy, latency_ms, size_bytes, peak_memory_bytes, macs, parameters."),
     ] = "accuracy,latency_ms",
     max_accuracy_drop: Annotated[
-        float | None, typer.Option(min=0.0, help="Goal: lose no more than this, in points (1 = 1 %).")
+        float | None, typer.Option(help="Goal: lose no more of the metric than this (0.01 is one point of accuracy).")
     ] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Goal: no slower than this.")] = None,
     min_speedup: Annotated[float | None, typer.Option(help="Goal: at least this many times faster.")] = None,
@@ -35,7 +35,6 @@ def search(
     """Find the Pareto-best smaller models for a device."""
     from autoprune import engine
     from autoprune.cli import _run
-    from autoprune.pareto import Goals
 
     config = engine.configure(
         task=task,
@@ -45,7 +44,7 @@ def search(
         strategy=strategy,
         trials=trials,
         objectives=[name.strip() for name in objectives.split(",")],
-        goals=Goals(max_accuracy_drop=max_accuracy_drop, max_latency_ms=max_latency_ms, min_speedup=min_speedup),
+        goals=engine.goals(max_accuracy_drop, max_latency_ms=max_latency_ms, min_speedup=min_speedup),
         seed=seed,
     )
     if dry_run:

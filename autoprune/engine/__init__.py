@@ -1,6 +1,6 @@
 """The loop, wired: configure, start, resume. `search` and `resume` are the Python interface."""
 
-from autoprune.engine.api import Run, configure, resume, search, start
+from autoprune.engine.api import Run, configure, goals, resume, search, start
 from autoprune.engine.config import RunInfo, SearchConfig
 from autoprune.engine.observer import Observer, Silent, Status
 
@@ -12,6 +12,7 @@ __all__ = [
     "Silent",
     "Status",
     "configure",
+    "goals",
     "resume",
     "search",
     "start",

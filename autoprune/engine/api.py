@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from autoprune.compress.criteria import criterion
 from autoprune.engine.config import RunInfo, SearchConfig, default_out
 from autoprune.engine.finalists import measure_finalists
 from autoprune.engine.loop import check_candidates, check_dense, run_trials
@@ -61,20 +64,35 @@ def configure(
     Raises:
         UsageError: something that does not exist or does not fit.
     """
-    _check_names(strategy, objectives)
     if trials < 1:
         raise UsageError(f"A search needs at least one trial, not {trials}.")
+    wanted = load_space(space)
+    _check_names(strategy, objectives, wanted.criterion)
     return SearchConfig(
-        task=None if task is None else _absolute(task),
-        task_options={key: str(value) for key, value in (options or {}).items()},
+        task=None if task is None else _absolute(task) if ".py" in task else task,
+        task_options={key: _absolute(str(value)) for key, value in (options or {}).items()},
         profile=load_profile(target),
-        space=load_space(space),
+        space=wanted,
         strategy=strategy,
         trials=trials,
         objectives=tuple(objectives),
         goals=goals or Goals(),
         seed=seed,
     )
+
+
+def goals(max_accuracy_drop: float | None, *, max_latency_ms: float | None, min_speedup: float | None) -> Goals:
+    """The user's goals, checked.
+
+    Raises:
+        UsageError: a drop outside [0, 1), or a latency or speed-up that is not above 0.
+    """
+    try:
+        return Goals(max_accuracy_drop=max_accuracy_drop, max_latency_ms=max_latency_ms, min_speedup=min_speedup)
+    except ValidationError as error:
+        issue = error.errors()[0]
+        hint = "; it is in units of the metric: 0.01 is one point" if issue["loc"] == ("max_accuracy_drop",) else ""
+        raise UsageError(f"Goal {issue['loc'][0]} cannot be {issue['input']}: {issue['msg']}{hint}.") from error
 
 
 def start(
@@ -154,7 +172,7 @@ def search(
         strategy=strategy,
         trials=trials,
         objectives=objectives,
-        goals=Goals(max_accuracy_drop=max_accuracy_drop, max_latency_ms=max_latency_ms, min_speedup=min_speedup),
+        goals=goals(max_accuracy_drop, max_latency_ms=max_latency_ms, min_speedup=min_speedup),
         seed=seed,
     )
     own = None if isinstance(task, str) else task
@@ -231,12 +249,16 @@ def _compared(info: RunInfo, prepared: Prepared, *, accept_changes: bool) -> Run
     return fresh.model_copy(update={"accepted": (*info.accepted, text), "preparation_s": info.preparation_s})
 
 
-def _check_names(strategy_name: str, objective_names: Sequence[str]) -> None:
+def _check_names(strategy_name: str, objective_names: Sequence[str], criteria: Sequence[str]) -> None:
     strategy(strategy_name)
     objectives(objective_names)
+    for name in criteria:
+        criterion(name)
 
 
-def _absolute(task: str) -> str:
-    """A task file's path, made independent of the working folder."""
-    path, colon, function = task.partition(":")
-    return str(Path(path).resolve()) + colon + function if path.endswith(".py") else task
+def _absolute(text: str) -> str:
+    """``text``, made independent of the working folder where it names a file or folder that exists."""
+    path, colon, function = text.rpartition(":")
+    if path.endswith(".py"):
+        return f"{Path(path).resolve()}{colon}{function}"
+    return str(Path(text).resolve()) if Path(text).exists() else text

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from autoprune.compress import select
 from autoprune.engine.config import RunInfo
 from autoprune.engine.observer import Observer
 from autoprune.engine.prepare import prepare
@@ -38,7 +39,14 @@ def export_recipe(run: Path, recipe: str | None, to: Path, *, observer: Observer
     module = evaluator.build(record.recipe)
     artifact = evaluator.export(module, record.recipe, directory.work / f"export-{chosen}.onnx", fresh=True)
     evaluator.parity(artifact, module)
-    write_bundle(to, recipe=record.recipe, module=module, artifact=artifact)
+    write_bundle(
+        to,
+        recipe=record.recipe,
+        module=module,
+        artifact=artifact,
+        example_inputs=prepared.task.example_inputs,
+        kept=select(record.recipe, evaluator.saliencies),
+    )
     artifact.path.unlink()
     return chosen
 

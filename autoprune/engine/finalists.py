@@ -74,14 +74,13 @@ def measure_finalists(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, 
     for number, (recipe, one) in enumerate(made.items(), 1):
         observer.stage(f"scoring finalist {number} of {len(made)}")
         finals.append(_score(prepared, evaluator, one, timed[recipe], timed["reference"].median_ms))
-        kept = {group: list(units) for group, units in select(one.record.recipe, evaluator.saliencies).items()}
         write_bundle(
             ledger.directory.front / recipe,
             recipe=one.record.recipe,
             module=one.module,
             artifact=one.artifact,
             example_inputs=prepared.task.example_inputs,
-            kept=kept,
+            kept=select(one.record.recipe, evaluator.saliencies),
         )
         one.artifact.path.unlink()
     return Finals(dense=finals[0], finalists=tuple(finals[1:]), left_out=left_out)
@@ -97,9 +96,11 @@ class _Made:
 
 
 def _finalists(prepared: Prepared, ledger: Ledger) -> list[TrialRecord]:
-    """The dense model, then the front, thinned."""
-    chosen = thinned(front(ledger.records.values(), prepared.objectives), MOST)
-    return [ledger.records[DENSE.id], *(record for record in chosen if record.recipe.id != DENSE.id)]
+    """The dense model, first as it is and then in other precisions (the floor of every comparison); then the front."""
+    whole = [record for record in ledger.records.values() if record.score and not record.recipe.choices]
+    whole.sort(key=lambda record: record.recipe.id != DENSE.id)
+    cut = [record for record in front(ledger.records.values(), prepared.objectives) if record.recipe.choices]
+    return whole + thinned(cut, MOST)
 
 
 def _export_all(

@@ -42,7 +42,8 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
     """
     observer.stage("loading the task")
     task = task or load_task(_spec(config), config.task_options)
-    check_task(task)
+    for note in check_task(task).notes:
+        observer.message(note)
     observer.stage("opening the device")
     device = open_device(config.profile)
     observer.stage("analysing the model")

@@ -5,6 +5,7 @@ from typing import Any
 
 from autoprune.engine.config import RunInfo
 from autoprune.engine.finalists import Finalist, Finals
+from autoprune.engine.loop import DRIFT_PERCENT
 from autoprune.errors import RunError
 from autoprune.pareto import front, objectives
 from autoprune.recipe import DENSE
@@ -12,8 +13,6 @@ from autoprune.records import TrialRecord
 from autoprune.report import Finalist as Told
 from autoprune.report import RunReport, pareto_document, render_html
 from autoprune.study import RunDirectory
-
-DRIFT_PERCENT = 3.0
 
 
 def read_story(root: Path) -> RunReport:

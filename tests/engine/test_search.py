@@ -1,0 +1,199 @@
+"""A whole search in seconds, on real components: every file of the run, and that no result is lost or repeated."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import onnxruntime
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+import autoprune
+from autoprune.engine import configure, start
+from autoprune.engine.story import read_story
+from autoprune.errors import RunError, SearchError, UsageError
+from autoprune.pareto import dominates, objectives
+from autoprune.recipe import DENSE
+from autoprune.report.summary import schema
+from autoprune.study import RunDirectory
+
+Arguments = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def finished(quick: Arguments, tmp_path_factory: pytest.TempPathFactory) -> autoprune.Run:
+    return autoprune.search(**quick, trials=10, seed=1, out=tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_the_front_holds_smaller_models_that_run(finished: autoprune.Run) -> None:
+    assert len(finished.front) >= 2
+    smallest = min(finished.front, key=lambda model: model["size_bytes"])
+    assert smallest["parameters"] < finished.document["baseline"]["parameters"]
+    for model in finished.front:
+        path = finished.directory / model["model"]
+        assert path.stat().st_size == model["size_bytes"]
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        inputs = {session.get_inputs()[0].name: np.zeros((5, 1, 8, 8), np.float32)}
+        assert session.run(None, inputs)[0].shape == (5, 10)
+
+
+def test_nothing_on_the_front_is_dominated(finished: autoprune.Run) -> None:
+    story = read_story(finished.directory)
+    scores = [member.score for member in story.front]
+    over = objectives(("accuracy", "latency_ms"))
+    assert not any(dominates(one, other, over) for one in scores for other in (*scores,))
+    for one in finished.front:
+        for other in finished.front:
+            slower = one["latency_low_ms"] > other["latency_high_ms"]
+            assert not (slower and one["accuracy"] < other["accuracy"])
+
+
+def test_pareto_json_keeps_its_published_schema(finished: autoprune.Run) -> None:
+    jsonschema.validate(json.loads((finished.directory / "pareto.json").read_text()), schema())
+
+
+def test_the_run_directory_holds_what_it_promises(finished: autoprune.Run) -> None:
+    root = finished.directory
+    assert {path.name for path in root.iterdir()} >= {
+        "study.db", "trials", "run.json", "finals.json", "log.jsonl", "pareto.json", "front", "report.html",
+    }  # fmt: skip
+    assert len(list((root / "trials").glob("*.json"))) == 10
+    for model in finished.front:
+        folder = root / "front" / model["recipe"]
+        assert {p.name for p in folder.iterdir()} >= {"model.onnx", "model.safetensors", "recipe.json", "manifest.json"}
+    assert not (root / "driver.json").exists()
+    assert not list((root / "work").glob("*.onnx.tmp"))
+
+
+def test_optuna_reads_the_study(finished: autoprune.Run) -> None:
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{finished.directory}/study.db")
+    assert {trial.state for trial in study.get_trials()} <= {TrialState.COMPLETE, TrialState.WAITING}
+
+
+def test_test_split_is_for_finalists_alone(finished: autoprune.Run) -> None:
+    assert {model["split"] for model in finished.front} == {"test"}
+
+
+def test_the_same_seed_tries_the_same_first_recipes(finished: autoprune.Run, quick: Arguments, tmp_path: Path) -> None:
+    again = autoprune.search(**quick, trials=4, seed=1, out=tmp_path / "again")
+    first = [record.recipe.id for record in read_story(finished.directory).records][:4]
+    assert [record.recipe.id for record in read_story(again.directory).records] == first
+
+
+def test_a_task_without_test_split_says_so(quick: Arguments, tmp_path: Path) -> None:
+    run = autoprune.search(**{**quick, "task": quick["task"] + ":without_test"}, trials=3, out=tmp_path / "run")
+    assert {model["split"] for model in run.front} == {"validation"}
+    assert any("no test split" in warning for warning in run.document["warnings"])
+
+
+def test_a_task_object_needs_no_file(quick: Arguments, tmp_path: Path) -> None:
+    from tests.engine.small import task
+
+    run = autoprune.search(task=task(), target=quick["target"], space=quick["space"], trials=2, out=tmp_path / "run")
+    with pytest.raises(RunError, match="Task object"):
+        autoprune.resume(run.directory, trials=3)
+    assert autoprune.resume(run.directory, trials=3, task=task()).document["trials"]["total"] == 3
+
+
+def test_a_finished_run_is_extended(finished: autoprune.Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (finished.directory / "trials").iterdir()}
+    run = autoprune.resume(finished.directory, trials=12)
+    assert run.document["trials"]["total"] == 12
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items()), (
+        "a finished result was measured twice"
+    )
+    with pytest.raises(UsageError, match="cannot take any back"):
+        autoprune.resume(finished.directory, trials=5)
+
+
+def test_changed_code_is_said_before_anything_is_mixed(quick: Arguments, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(Path(quick["task"]).read_text())
+    run = autoprune.search(**{**quick, "task": str(own)}, trials=2, out=tmp_path / "run")
+    own.write_text(own.read_text() + "\n# changed\n")
+    with pytest.raises(RunError, match="the code that defines the task"):
+        autoprune.resume(run.directory, trials=3)
+    more = autoprune.resume(run.directory, trials=3, accept_changes=True)
+    assert any("the code that defines the task" in warning for warning in more.document["warnings"])
+
+
+def test_a_changed_device_is_never_mixed(quick: Arguments, tmp_path: Path) -> None:
+    run = autoprune.search(**quick, trials=2, out=tmp_path / "run")
+    info = json.loads((run.directory / "run.json").read_text())
+    info["fingerprints"]["device"] = "another"
+    (run.directory / "run.json").write_text(json.dumps(info))
+    with pytest.raises(RunError, match="Latencies of two devices are not mixed"):
+        autoprune.resume(run.directory, trials=3, accept_changes=True)
+
+
+def test_an_exhausted_space_ends_the_search(quick: Arguments, tmp_path: Path) -> None:
+    tiny = tmp_path / "tiny.yaml"
+    tiny.write_text("name: tiny\ndescription: two recipes\nexclude: ['*']\n")
+    run = autoprune.search(**{**quick, "space": str(tiny)}, trials=9, out=tmp_path / "run")
+    assert run.document["trials"]["total"] == 2
+
+
+def test_a_collapse_is_an_error_that_keeps_every_result(quick: Arguments, tmp_path: Path) -> None:
+    from tests.engine.small import task
+
+    class Fading:
+        """Right for the first outputs it is given, which are the dense model's; nothing else is worth anything."""
+
+        dense: Any = None
+
+        def __call__(self, outputs: Any, targets: Any) -> float:
+            self.dense = outputs if self.dense is None else self.dense
+            n = min(len(outputs), len(self.dense))
+            return 0.9 if (outputs[:n] - self.dense[:n]).abs().max() < 1e-3 else 0.1
+
+    broken = dataclasses.replace(task(), metric=Fading())
+    with pytest.raises(SearchError, match=r"lost more than half of the dense model's accuracy .* raise keep\.min"):
+        autoprune.search(task=broken, target=quick["target"], space=quick["space"], trials=5, out=tmp_path / "run")
+    assert len(list((tmp_path / "run" / "trials").iterdir())) == 5
+
+
+@pytest.mark.slow
+def test_kill_and_resume_lose_nothing(quick: Arguments, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    search = [sys.executable, "-m", "autoprune", "search", "--task", quick["task"], "--target", quick["target"]]
+    search += ["--space", quick["space"], "--trials", "12", "--out", str(out)]
+    resume = [sys.executable, "-m", "autoprune", "resume", str(out)]
+    stamps: dict[str, int] = {}
+    for attempt, wanted in enumerate((1, 4, 8)):
+        driver = subprocess.Popen(
+            search if attempt == 0 else resume, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while len(list(out.glob("trials/*.json"))) < wanted and time.monotonic() < deadline and driver.poll() is None:
+            time.sleep(0.02)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        now = {path.name: path.stat().st_mtime_ns for path in out.glob("trials/*.json")}
+        assert stamps.items() <= now.items(), "a result was lost or measured again"
+        stamps = now
+    done = subprocess.run(resume, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    now = {path.name: path.stat().st_mtime_ns for path in out.glob("trials/*.json")}
+    assert len(now) == 12
+    assert stamps.items() <= now.items()
+    study = optuna.load_study(study_name="autoprune", storage=f"sqlite:///{out}/study.db")
+    assert TrialState.RUNNING not in {trial.state for trial in study.get_trials()}
+    assert DENSE.id in {trial.user_attrs.get("recipe") for trial in study.get_trials()}
+    assert RunDirectory.open(out).pareto.is_file()
+
+
+def test_a_dry_configuration_spends_nothing(quick: Arguments) -> None:
+    with pytest.raises(UsageError, match="Unknown strategy"):
+        configure(task=quick["task"], strategy="magic")
+    with pytest.raises(UsageError, match="Unknown objective"):
+        configure(task=quick["task"], objectives=["speed", "accuracy"])
+    with pytest.raises(UsageError, match="at least one trial"):
+        start(configure(task=quick["task"], trials=0))
