@@ -15,7 +15,7 @@ from torch.fx import Graph, GraphModule
 
 from autoprune.errors import CaptureError
 from autoprune.graph.inline import inline_regions
-from autoprune.graph.rules import is_symbolic
+from autoprune.graph.nodes import is_symbolic
 
 _CHECKS = ("_assert", "sym_constrain_range")
 

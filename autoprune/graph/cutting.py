@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, Node
+from torch.fx import Node
 
 from autoprune.errors import PruneError
-from autoprune.graph.analysis import Analysis, module_path, where
+from autoprune.graph.analysis import Analysis
 from autoprune.graph.atoms import Axis
 from autoprune.graph.capture import Captured
-from autoprune.graph.net import GraphNet, batch_norm
-from autoprune.graph.rules import REWRITES, argument, lookup, sizes
+from autoprune.graph.edit import Edit, Mask
+from autoprune.graph.net import GraphNet
+from autoprune.graph.nodes import where
+from autoprune.graph.rules import REWRITES, lookup
 
-Mask = npt.NDArray[np.bool_]
 
-
-class Cut:
+class Cut(Edit):
     """One candidate: which atoms are alive, and the graph and tensors that follow from it."""
 
     def __init__(self, captured: Captured, analysis: Analysis, alive: Mask) -> None:
+        super().__init__(analysis, alive)
         self._captured = captured
         self._analysis = analysis
-        self._alive = alive
-        self._constants: dict[str, Any] = dict(captured.constants)
-        self._graph = Graph()
+        self.constants.update(captured.constants)
 
     def build(self) -> GraphNet:
         """The smaller model. Raises PruneError where a dimension of a tensor would be left empty."""
@@ -37,13 +35,13 @@ class Cut:
         state = self._state()
         copies: dict[Node, Node] = {}
         for old in self._captured.graph.nodes:
-            new = self._graph.node_copy(old, copies.__getitem__)
+            new = self.graph.node_copy(old, copies.__getitem__)
             new.meta = {}
             copies[old] = self._rewrite(old, new)
-        self._graph.set_codegen(self._captured.graph._codegen)
-        self._graph.eliminate_dead_code()
+        self.graph.set_codegen(self._captured.graph._codegen)
+        self.graph.eliminate_dead_code()
         specs = (self._captured.in_spec, self._captured.out_spec)
-        return GraphNet(self._graph, state, self._constants, specs)
+        return GraphNet(self.graph, state, self.constants, specs)
 
     def _refuse_empty(self) -> None:
         for axis, node in self._analysis.dimensions:
@@ -51,52 +49,11 @@ class Cut:
                 place = where(node) or "the forward pass"
                 raise PruneError(f"the cut leaves a dimension of {node.name!r} empty ({place}). Keep more units.")
 
-    def alive(self, node: Any, dim: int) -> Mask | None:
-        """(size,) which indices of a dimension are kept; None where all are."""
-        axis = self._analysis.axes(node)[dim]
-        return None if axis is None else self._alive[axis]
-
-    def size(self, node: Any, dim: int) -> int:
-        """Size of a static dimension after the cut."""
-        alive, size = self.alive(node, dim), sizes(node)[dim]
-        if alive is not None:
-            return int(alive.sum())
-        if size is None:
-            raise PruneError(f"dimension {dim} of {node} has no fixed size. Report this as a bug.")
-        return size
-
-    def training_flag(self, old: Node) -> Node:
-        """A node that reads the ``training`` flag of the module that ran ``old``."""
-        path = module_path(old)
-        return self._graph.create_node("get_attr", f"{path}.training" if path else "training")
-
-    def train_statistics(self, old: Node, new: Node, mean: str) -> None:
-        """Turn a frozen batch_norm into one that follows its module's ``training`` flag."""
-        prefix = mean.rpartition(".")[0]
-        counter = f"{prefix}.num_batches_tracked" if prefix else "num_batches_tracked"
-        with self._graph.inserting_before(new):
-            flag = self._graph.create_node("get_attr", f"{prefix}.training" if prefix else "training")
-            known = counter in self._captured.state
-            count = self._graph.create_node("get_attr", counter) if known else None
-        names = ("input", "weight", "bias", "running_mean", "running_var")
-        tensors = tuple(argument(new, name) for name in names)
-        new.args = (*tensors, flag, argument(old, "momentum"), argument(old, "eps"), count)
-        new.kwargs = {}
-        new.target = batch_norm
-
-    def index_select(self, new: Node, source: Any, dim: int, positions: npt.NDArray[np.int64]) -> Node:
-        """A node that picks ``positions``, which becomes a constant of the new module."""
-        name = f"_positions_{len(self._constants)}"
-        self._constants[name] = torch.from_numpy(np.ascontiguousarray(positions))
-        with self._graph.inserting_before(new):
-            index = self._graph.create_node("get_attr", name)
-            return self._graph.call_function(torch.ops.aten.index_select.default, (source, dim, index))
-
     def _rewrite(self, old: Node, new: Node) -> Node:
         function = lookup(REWRITES, old) if old.op == "call_function" else None
         if function is None:
             return new
-        with self._graph.inserting_before(new):
+        with self.graph.inserting_before(new):
             replacement = function(self, old, new)
         return new if replacement is None else replacement
 

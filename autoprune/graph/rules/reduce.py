@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch.fx import Node
 
-from autoprune.graph.rules._base import Axes, argument, has_argument, positional, rule, sizes
-
-if TYPE_CHECKING:
-    from autoprune.graph.analysis import Analysis
+from autoprune.graph.coupling import Axes, Coupling, frozen_like
+from autoprune.graph.nodes import argument, has_argument, positional, sizes
+from autoprune.graph.rules._base import rule
 
 
 @rule(
@@ -28,25 +25,25 @@ if TYPE_CHECKING:
     "all",
     "norm",
 )
-def reduction(analysis: Analysis, node: Node) -> object:
+def reduction(coupling: Coupling, node: Node) -> object:
     """Only a sum over zeros is the sum over what is kept; a mean divides by fewer."""
     source = positional(node)
-    axes = analysis.axes(source)
+    axes = coupling.axes(source)
     several = isinstance(node.meta.get("val"), tuple | list)
     if len(node.all_input_nodes) > 1:
         from autoprune.graph.rules.elementwise import pointwise
 
-        return pointwise(analysis, node)  # max(a, b)
+        return pointwise(coupling, node)  # max(a, b)
     dims = _dims(node, len(axes))
     for dim in dims:
         if "sum" in str(node.target) and "log" not in str(node.target):
-            analysis.contracts(axes[dim], source)
+            coupling.contracts(axes[dim], source)
         elif several:
-            analysis.freeze(axes[dim])
+            coupling.freeze(axes[dim])
         else:
-            analysis.mixes(axes[dim])
-    if source in analysis.clean and any(name in str(node.target) for name in ("mean", "sum", "amax", "norm")):
-        analysis.clean.add(node)
+            coupling.mixes(axes[dim])
+    if source in coupling.clean and any(name in str(node.target) for name in ("mean", "sum", "amax", "norm")):
+        coupling.clean.add(node)
     keep = has_argument(node, "keepdim") and argument(node, "keepdim")
     result: Axes = [None if dim in dims else axis for dim, axis in enumerate(axes) if keep or dim not in dims]
     return [result, list(result)] if several else result
@@ -60,21 +57,19 @@ def _dims(node: Node, rank: int) -> set[int]:
 
 
 @rule("argmax", "argmin", "sort", "topk", "cumsum", "cumprod", "argsort", "flip", "roll")
-def ordered(analysis: Analysis, node: Node) -> object:
+def ordered(coupling: Coupling, node: Node) -> object:
     """The position along the dimension matters: it stays whole."""
-    from autoprune.graph.analysis import frozen_like
-
     source = positional(node)
-    axes = list(analysis.axes(source))
+    axes = list(coupling.axes(source))
     dims = argument(node, "dims" if has_argument(node, "dims") else "dim")
     listed = dims if isinstance(dims, list | tuple) else [dims]
     if not axes or None in listed or not listed:
-        analysis.freeze(*axes)
+        coupling.freeze(*axes)
         return frozen_like(node.meta.get("val"))
     for dim in listed:
         if axes[dim] is not None:
-            analysis.freeze(axes[dim])
-            analysis.block(node, "the position along the dimension matters")
+            coupling.freeze(axes[dim])
+            coupling.block(node, "the position along the dimension matters")
             axes[dim] = None
     if isinstance(node.meta.get("val"), tuple | list):
         return [axes, list(axes)]

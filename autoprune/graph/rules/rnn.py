@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from torch.fx import Node
 
 from autoprune.graph.atoms import Axis
-from autoprune.graph.rules._base import Axes, argument, rule, sizes
-
-if TYPE_CHECKING:
-    from autoprune.graph.analysis import Analysis
+from autoprune.graph.coupling import Axes, Coupling
+from autoprune.graph.nodes import argument, sizes
+from autoprune.graph.rules._base import rule
 
 
 @rule("lstm", "gru", "rnn_tanh", "rnn_relu")
-def recurrent(analysis: Analysis, node: Node) -> list[Axes]:
+def recurrent(coupling: Coupling, node: Node) -> list[Axes]:
     """Weights (gates x hidden, input) and (gates x hidden, hidden), per layer and direction."""
     states = argument(node, "hx")
     if _is_projected(node):
-        return _whole(analysis, node)
+        return _whole(coupling, node)
     states = list(states) if isinstance(states, list | tuple) else [states]
-    hidden = analysis.axes(states[0])[-1]
+    hidden = coupling.axes(states[0])[-1]
     size = sizes(states[0])[-1]
     if hidden is None and size is not None and size > 1:
         hidden = np.zeros(size, dtype=np.int64)
     for state in states:
-        analysis.freeze(analysis.axes(state)[0])
-        analysis.unify(hidden, analysis.axes(state)[-1])
+        coupling.freeze(coupling.axes(state)[0])
+        coupling.unify(hidden, coupling.axes(state)[-1])
     source = argument(node, "input")
     directions = 2 if argument(node, "bidirectional") else 1
-    _layers(analysis, node, hidden, analysis.axes(source)[-1], directions)
-    analysis.kind(hidden, "hidden")
-    analysis.clean.add(node)
-    lead = list(analysis.axes(source)[:-1])
-    analysis.freeze(*lead)
+    _layers(coupling, node, hidden, coupling.axes(source)[-1], directions)
+    coupling.kind(hidden, "hidden")
+    coupling.clean.add(node)
+    lead = list(coupling.axes(source)[:-1])
+    coupling.freeze(*lead)
     out: Axis = None if hidden is None else np.tile(hidden, directions)
     return [[*lead, out], *([None, None, hidden] for _ in states)]
 
 
-def _layers(analysis: Analysis, node: Node, hidden: Axis, source: Axis, directions: int) -> None:
+def _layers(coupling: Coupling, node: Node, hidden: Axis, source: Axis, directions: int) -> None:
     per_cell = 4 if argument(node, "has_biases") else 2
     parameters = argument(node, "params")
     time = (argument(node, "input"), 1 if argument(node, "batch_first") else 0)
@@ -47,11 +44,11 @@ def _layers(analysis: Analysis, node: Node, hidden: Axis, source: Axis, directio
         cell = parameters[start : start + per_cell]
         inputs = _inputs(hidden, source, directions, first=start < directions * per_cell)
         for weight, axis in zip(cell[:2], inputs, strict=True):
-            analysis.unify(analysis.axes(weight)[1], axis)
-            analysis.cost(time, (weight, 0), (weight, 1))
+            coupling.unify(coupling.axes(weight)[1], axis)
+            coupling.cost(time, (weight, 0), (weight, 1))
         for tensor in cell:
-            rows = analysis.axes(tensor)[0]
-            analysis.unify(rows, _gates(rows, hidden))
+            rows = coupling.axes(tensor)[0]
+            coupling.unify(rows, _gates(rows, hidden))
 
 
 def _inputs(hidden: Axis, source: Axis, directions: int, *, first: bool) -> tuple[Axis, Axis]:
@@ -73,7 +70,7 @@ def _is_projected(node: Node) -> bool:
     return bool(len(argument(node, "params")) != plain)
 
 
-def _whole(analysis: Analysis, node: Node) -> list[Axes]:
-    analysis.freeze(*(axis for source in node.all_input_nodes for axis in analysis.axes(source)))
-    analysis.block(node, "a recurrent layer with projections is not analysed")
+def _whole(coupling: Coupling, node: Node) -> list[Axes]:
+    coupling.freeze(*(axis for source in node.all_input_nodes for axis in coupling.axes(source)))
+    coupling.block(node, "a recurrent layer with projections is not analysed")
     return [[None] * 3 for _ in node.meta["val"]]
