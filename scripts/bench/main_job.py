@@ -1,0 +1,133 @@
+"""The main job, end to end: the demo on digits, then CIFAR-10 ResNet-20 and ResNet-56, one thread, batch 1.
+
+The CIFAR-10 part needs data and weights (see ``autoprune.tasks.cifar10``) in the folder that AUTOPRUNE_CIFAR10 names:
+``cifar10/`` with the data, ``models/cifar10_resnet{20,56}.safetensors``; without it, that part is left out and said so.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from _bench import Bench, main
+
+import autoprune
+from autoprune.engine import Status
+from autoprune.engine.story import read_story
+from autoprune.records import TrialRecord
+
+ROOT = Path(__file__).resolve().parents[2]
+DENSE = {"resnet20": 0.917, "resnet56": 0.934}
+BOOKKEEPING = ("cut", "export")  # stages that are neither forward passes nor timing
+
+
+class Lines:
+    """Tells the bench how far a search is."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    def message(self, text: str) -> None:
+        self.bench.say(text)
+
+    def stage(self, text: str) -> None:
+        """Too much for a log."""
+
+    def status(self, status: Status) -> None:
+        if status.done % 8 == 0:
+            self.bench.say(f"{status.done}/{status.total}, front {status.front_size}, best {status.best}")
+
+
+def run(bench: Bench) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        demo(bench, Path(folder))
+        given = os.environ.get("AUTOPRUNE_CIFAR10")
+        if given is None:
+            bench.say("AUTOPRUNE_CIFAR10 is not set: the CIFAR-10 part is left out")
+            return
+        for model in ("resnet20",) if bench.quick else ("resnet20", "resnet56"):
+            cifar10(bench, model, Path(given), Path(folder))
+
+
+def demo(bench: Bench, folder: Path) -> None:
+    """``autoprune search`` on digits with its defaults, as ``scripts/demo`` runs it, on a cache that is empty."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    command = [sys.executable, "-m", "autoprune", "search", "--task", "digits", "--target", "cpu", "--json"]
+    command += ["--out", str(folder / "digits"), *(["--trials", "8"] if bench.quick else [])]
+    began = time.monotonic()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    seconds = time.monotonic() - began
+    document = json.loads(done.stdout)
+    told(bench, "digits", document)
+    bench.figure("demo, seconds", seconds, goal="<= 120")
+    bench.figure("demo, points on the front", len(document["front"]), goal=">= 5")
+    bench.figure("demo, speed-up within 1 point", best(document, 0.01), goal=">= 1.8")
+
+
+def cifar10(bench: Bench, model: str, given: Path, folder: Path) -> None:
+    """A search of 64 trials without training, and the seconds of every stage."""
+    run = autoprune.search(
+        task="cifar10",
+        options={
+            "data": str(given / "cifar10"),
+            "model": model,
+            "weights": str(given / "models" / f"cifar10_{model}.safetensors"),
+        },
+        space="default",
+        trials=6 if bench.quick else 64,
+        out=folder / model,
+        observer=Lines(bench),
+    )
+    document = dict(run.document)
+    told(bench, model, document)
+    records = read_story(run.directory).records
+    whole = {r.recipe.precision: r.score for r in records if not r.recipe.choices and r.score}
+    bench.figure(f"{model}, dense accuracy", whole["fp32"].accuracy, goal=f">= {DENSE[model] - 0.003:.3f}")
+    bench.figure(f"{model}, dense INT8 accuracy", whole["int8"].accuracy)
+    bench.figure(f"{model}, dense INT8 speed-up", whole["int8"].speedup)
+    for drop in (0.005, 0.01, 0.02):
+        bench.figure(f"{model}, speed-up within {100 * drop:g} points", best(document, drop))
+    bench.figure(f"{model}, points on the front", len(document["front"]), goal=">= 5")
+    stages(bench, model, records)
+
+
+def stages(bench: Bench, model: str, records: tuple[TrialRecord, ...]) -> None:
+    """Seconds per trial by stage, and the share that is neither forward passes nor timing."""
+    seconds: dict[str, float] = defaultdict(float)
+    for record in records[2:]:  # the first trials pay for what all share
+        for stage, spent in record.stages.items():
+            seconds[stage] += spent / (len(records) - 2)
+    bench.row(model=model, **{f"{stage}_s": round(spent, 3) for stage, spent in seconds.items()})
+    share = 100 * sum(seconds[stage] for stage in BOOKKEEPING) / sum(seconds.values())
+    bench.figure(f"{model}, seconds per trial", sum(seconds.values()))
+    bench.figure(f"{model}, bookkeeping share (%)", share, goal="<= 25")
+
+
+def told(bench: Bench, model: str, document: dict[str, Any]) -> None:
+    """One row per member of the front."""
+    for member in (document["baseline"], *document["front"]):
+        bench.row(
+            model=model,
+            recipe=member["recipe"],
+            precision=member["precision"],
+            accuracy=member["accuracy"],
+            latency_ms=member["latency_ms"],
+            noise=f"{member['latency_low_ms']:.4g}..{member['latency_high_ms']:.4g}",
+            speedup=member["speedup"],
+            size_bytes=member["size_bytes"],
+            disturbed=member["disturbed"],
+        )
+
+
+def best(document: dict[str, Any], drop: float) -> float:
+    """The greatest speed-up on the front that costs at most ``drop`` of the accuracy."""
+    return max((m["speedup"] for m in document["front"] if m["accuracy_drop"] <= drop + 1e-9), default=0.0)
+
+
+if __name__ == "__main__":
+    main("The main job", run)
