@@ -69,10 +69,9 @@ class GraphNet(nn.Module):
 def _descend(root: nn.Module, path: Iterable[str]) -> nn.Module:
     """The submodule at ``path``, made of empty modules where missing."""
     for name in path:
-        if name not in root._modules:
-            root.add_module(name, nn.Module())
-        child = root._modules[name]
-        assert child is not None
+        child = root._modules.get(name)
+        if child is None:  # not add_module, whose check for attributes of that name costs more than the rest of a cut
+            child = root._modules[name] = nn.Module()
         root = child
     return root
 

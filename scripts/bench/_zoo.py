@@ -207,7 +207,7 @@ def _segmentation(name: str) -> nn.Module:
 
 
 def _timm_model(name: str) -> nn.Module:
-    return importlib.import_module("timm").create_model(name, pretrained=False)
+    return importlib.import_module("timm").create_model(name, pretrained=False, num_classes=1000)
 
 
 def _hugging(kind: str, sizes: dict[str, Any]) -> nn.Module:

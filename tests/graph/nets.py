@@ -166,6 +166,18 @@ class Words(nn.Module):
         return self.out(self.hidden(self.table(words)).relu()) @ self.table.weight.t()
 
 
+class Patches(nn.Module):
+    """Windows unfolded, weighted and folded back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gain, self.fc = conv_bn(3, 6), nn.Parameter(torch.randn(6, 9, 1)), nn.Linear(6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = F.unfold(self.conv(x), 3, padding=1).unflatten(1, (6, 9)) * self.gain
+        return self.fc(F.fold(windows.flatten(1, 2), (8, 8), 3, padding=1).mean((2, 3)))
+
+
 class Unknown(nn.Module):
     """``fft`` has no rule."""
 
@@ -194,5 +206,6 @@ CASES = {
     "gru": (lambda: Recurrent(nn.GRU), TOKENS, {"before": 6, "rnn": 10}),
     "gated": (Gated, TOKENS, {"both": 20, "mix": 16, "table": 16}),
     "words": (Words, WORDS, {"table": 12, "hidden": 16}),
+    "patches": (Patches, IMAGE, {"conv.0": 6}),
     "unknown": (Unknown, TOKENS, {"b": 16}),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from torch.fx import Node
 
@@ -124,3 +126,26 @@ def spatial(coupling: Coupling, node: Node) -> Axes | list[Axes]:
     result: Axes = [*axes[:2], *[None] * (len(axes) - 2)]
     several = isinstance(node.meta.get("val"), tuple | list)
     return [result, list(result)] if several else result
+
+
+@rule("im2col")
+def unfold(coupling: Coupling, node: Node) -> Axes:
+    """(N, C, H, W) -> (N, C * window, positions)."""
+    source = positional(node)
+    *lead, channel, height, width = coupling.axes(source)
+    coupling.freeze(height, width)
+    coupling.carries_zero(node, source)
+    return [*lead, None if channel is None else np.repeat(channel, prod(argument(node, "kernel_size"))), None]
+
+
+@rule("col2im")
+def fold(coupling: Coupling, node: Node) -> Axes:
+    """(N, C * window, positions) -> (N, C, H, W), overlaps added: a channel's window lives and dies with it."""
+    source, window = positional(node), prod(argument(node, "kernel_size"))
+    *lead, axis, positions = coupling.axes(source)
+    coupling.freeze(positions)
+    coupling.carries_zero(node, source)
+    channel = None if axis is None else axis[::window]
+    if channel is not None:
+        coupling.unify(axis, np.repeat(channel, window))
+    return [*lead, channel, None, None]
