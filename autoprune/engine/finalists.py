@@ -22,7 +22,7 @@ from autoprune.recipe import DENSE, Recipe
 from autoprune.records import Artifact, Measurement, Score, TrialRecord
 from autoprune.study import Ledger, RunDirectory
 
-MOST = 12  # finalists; a longer front is thinned evenly along its latencies
+MOST = 10  # finalists; a longer front is thinned evenly along its latencies
 
 
 class OperatorRow(Strict):

@@ -8,7 +8,7 @@ import optuna
 
 from autoprune.space import BoundSpace
 
-LADDER = (0.75, 0.5, 0.375, 0.625, 0.25)
+LADDER = (0.75, 0.5, 0.25, 0.125)
 
 
 def ladder(space: BoundSpace) -> list[dict[str, Any]]:

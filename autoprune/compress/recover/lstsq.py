@@ -24,8 +24,8 @@ class LeastSquares:
 
     Layers are taken in topological order; each sees the input that the layers before it, refitted, give. At most
     ``rows`` output positions of ``samples`` training samples (fewer of large ones: ``elements`` input numbers in all)
-    make the normal equations, in float64, damped towards the weights that the cut left by ``damping`` times their mean
-    diagonal. A layer without a bias takes the constant part into the BatchNorm that follows it. No layer's calibration
+    make the normal equations, summed in float32 and solved in float64, damped towards the weights that the cut left by
+    ``damping`` times their mean diagonal. A layer without a bias takes the constant part into the BatchNorm that follows it. No layer's calibration
     error grows: one that would is left as it was.
 
     Source: He, Zhang and Sun 2017, "Channel Pruning for Accelerating Very Deep Neural Networks", section 3.1.
@@ -80,11 +80,11 @@ class Fit:
         y: Tensor = self.layer.operator(*args)
         places = self.layer.positions(y, self.rows)
         assert self.wanted is not None
-        error = self.wanted.double() - self.layer.outputs(y, places).double()
+        error = self.wanted - self.layer.outputs(y, places)
         self.wanted = None
         if not bool(error.isfinite().all()):
             raise StageError(f"Activations at '{self.layer.weight_name}' are not finite.", kind="not_finite")
-        x = self.layer.patches(args[0], y, places).double()
+        x = self.layer.patches(args[0], y, places)
         step, constant = solve(x, error, damping=self.damping, centred=self.layer.takes_constant)
         if not bool((error - x @ step - constant).square().sum() < error.square().sum()):
             return y
@@ -96,8 +96,8 @@ def solve(x: Tensor, error: Tensor, *, damping: float, centred: bool) -> tuple[T
     """The step and constant that minimise ``|error - x @ step - constant|^2 + damping * mean(diag(x'x)) * |step|^2``.
 
     Args:
-        x: (rows, inputs), float64.
-        error: (rows, outputs), float64.
+        x: (rows, inputs).
+        error: (rows, outputs).
         damping: relative; the step goes to zero as it grows.
         centred: fit a constant too, which is not damped; else it is zero.
 
@@ -110,10 +110,12 @@ def solve(x: Tensor, error: Tensor, *, damping: float, centred: bool) -> tuple[T
         (x.mean(0), error.mean(0)) if centred else (x.new_zeros(x.shape[1]), error.new_zeros(error.shape[1]))
     )
     x, error = x - x_mean, error - error_mean
-    gram, moment = x.T @ x, x.T @ error
+    # the sums are most of the work, and float32 halves it; damping is far above their rounding
+    gram, moment = (x.T @ x).double(), (x.T @ error).double()
     gram.diagonal().add_(gram.diagonal().mean() * damping)
     factor, info = torch.linalg.cholesky_ex(gram)
     step = torch.linalg.pinv(gram, hermitian=True) @ moment if info else torch.cholesky_solve(moment, factor)
+    step = step.to(x.dtype)
     return step, error_mean - x_mean @ step
 
 
