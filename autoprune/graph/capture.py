@@ -16,6 +16,7 @@ from torch.fx import Graph, GraphModule
 from autoprune.errors import CaptureError
 from autoprune.graph.inline import inline_regions
 from autoprune.graph.nodes import is_symbolic
+from autoprune.graph.shuffle import permute_shuffles
 
 _CHECKS = ("_assert", "sym_constrain_range")
 
@@ -26,7 +27,7 @@ class Captured:
 
     graph: Graph
     state: dict[str, Tensor]
-    constants: Mapping[str, object]
+    constants: Mapping[str, Tensor | GraphModule]
     in_spec: object
     out_spec: object
     example_inputs: tuple[Tensor, ...]
@@ -48,7 +49,8 @@ def capture(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Captured:
     inline_regions(traced)
     _drop_checks(traced.graph)
     state = _snapshot(module, traced)
-    constants = {name: value for name, value in traced.named_children() if isinstance(value, GraphModule)}
+    constants: dict[str, Tensor | GraphModule] = dict(permute_shuffles(traced))
+    constants |= {name: value for name, value in traced.named_children() if isinstance(value, GraphModule)}
     used = examples if dynamic else example_inputs
     return Captured(traced.graph, state, constants, traced._in_spec, traced._out_spec, used, dynamic)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,9 +26,10 @@ class Coupling:
     node that has it.
     """
 
-    def __init__(self, graph: Graph, state: dict[str, Tensor]) -> None:
+    def __init__(self, graph: Graph, state: dict[str, Tensor], constants: Mapping[str, object]) -> None:
         self.graph = graph
         self.state = state
+        self.constants = constants
         self.atoms = Atoms()
         self.values: dict[Node, Any] = {}
         self.clean: set[Node] = set()

@@ -23,12 +23,12 @@ class Edit:
     def __init__(self, coupling: Coupling, alive: Mask) -> None:
         self.graph = Graph()
         self.constants: dict[str, Any] = {}
-        self._coupling = coupling
+        self.coupling = coupling
         self._alive = alive
 
     def alive(self, node: Any, dim: int) -> Mask | None:
         """(size,) which indices of a dimension are kept; None where all are."""
-        axis = self._coupling.axes(node)[dim]
+        axis = self.coupling.axes(node)[dim]
         return None if axis is None else self._alive[axis]
 
     def size(self, node: Any, dim: int) -> int:
@@ -51,7 +51,7 @@ class Edit:
         counter = f"{prefix}.num_batches_tracked" if prefix else "num_batches_tracked"
         with self.graph.inserting_before(new):
             flag = self.graph.create_node("get_attr", f"{prefix}.training" if prefix else "training")
-            known = counter in self._coupling.state
+            known = counter in self.coupling.state
             count = self.graph.create_node("get_attr", counter) if known else None
         names = ("input", "weight", "bias", "running_mean", "running_var")
         tensors = tuple(argument(new, name) for name in names)

@@ -30,7 +30,7 @@ class PrunableGraph:
 
     def __init__(self, captured: Captured) -> None:
         self._captured = captured
-        self._analysis = Analysis(captured.graph, captured.state)
+        self._analysis = Analysis(captured.graph, captured.state, captured.constants)
         self._analysis.run()
         self._leaves = self._analysis.atoms.leaf_table()
         self._keys = {group.id: (group, keys) for group, keys in find_groups(self._analysis, self._leaves).items()}

@@ -72,6 +72,21 @@ class Shuffle(nn.Module):
         return self.fc(self.last(x).mean((2, 3)))
 
 
+class Interleaved(nn.Module):
+    """ShuffleNet v2's unit: one half passes, the other is convolved, then they are interleaved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.last = conv_bn(3, 12), conv_bn(6, 6), conv_bn(12, 8)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.stem(x).chunk(2, dim=1)
+        x = torch.cat([left, self.conv(right)], 1)
+        x = x.unflatten(1, (2, 6)).transpose(1, 2).flatten(1, 2)
+        return self.fc(self.last(x).mean((2, 3)))
+
+
 class Transposed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -197,6 +212,7 @@ CASES = {
     "concat": (Concat, IMAGE, {"left.0": 6, "right.0": 10, "merge.0": 8}),
     "grouped": (Grouped, IMAGE, {"body.0.0": 4, "body.0.0#2": 3, "body.2.0": 6, "body.3.0": 8}),
     "shuffle": (Shuffle, IMAGE, {"stem.0": 3, "stem.0#2": 4, "group.0": 4, "last.0": 8}),
+    "interleaved": (Interleaved, IMAGE, {"stem.0": 6, "stem.0#2": 6, "conv.0": 6, "last.0": 8}),
     "transposed": (Transposed, IMAGE, {"down.0": 8, "up": 3, "up#2": 4}),
     "attention": (Attention, IMAGE, {"embed": 24, "qkv": 4, "qkv#2": 6, "mlp.1": 40}),
     "attention_by_hand": (lambda: Attention(False), IMAGE, {"embed": 24, "qkv": 4, "qkv#2": 6, "mlp.1": 40}),

@@ -16,7 +16,7 @@ class Block(nn.Module):
     def __init__(self, kind: str, width: int) -> None:
         super().__init__()
         self.kind = kind
-        groups = {"depthwise": width, "grouped": 2, "shuffle": 2}.get(kind, 1)
+        groups = {"depthwise": width, "grouped": 2}.get(kind, 1)
         out = 2 * width if kind in ("option_a", "chunk") else width
         self.conv, self.norm = nn.Conv2d(width, out, 3, padding=1, groups=groups, bias=False), nn.BatchNorm2d(out)
         self.squeeze, self.excite = nn.Conv2d(out, 4, 1), nn.Conv2d(4, out, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+from torch import Tensor
 from torch.fx import Node
 
 from autoprune.graph.coupling import Axes, Coupling, frozen_like
@@ -42,12 +44,31 @@ def embedding(coupling: Coupling, node: Node) -> Axes:
 
 @rule("index_select")
 def index_select(coupling: Coupling, node: Node) -> Axes:
+    """A constant order moves indices with their atoms; an index that is computed needs the dimension whole."""
     axes = list(coupling.axes(positional(node)))
-    dim = argument(node, "dim")
+    dim, order = argument(node, "dim"), _order(coupling, node)
     coupling.carries_zero(node, positional(node))
-    coupling.freeze(axes[dim], *coupling.axes(argument(node, "index")))
-    axes[dim] = None
+    axis = axes[dim]
+    if order is None or axis is None:
+        coupling.freeze(axis, *coupling.axes(argument(node, "index")))
+        axes[dim] = None
+    else:
+        axes[dim] = axis[order]
     return axes
+
+
+@rewrite("index_select")
+def renew_order(edit: Edit, old: Node, new: Node) -> Node | None:
+    dim, order = argument(old, "dim"), _order(edit.coupling, old)
+    alive = edit.alive(positional(old), dim)
+    if alive is None or order is None:
+        return None
+    return edit.index_select(new, positional(new), dim, (alive.cumsum() - 1)[order[alive[order]]])
+
+
+def _order(coupling: Coupling, node: Node) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
+    constant = coupling.constants.get(str(argument(node, "index").target))
+    return constant.numpy() if isinstance(constant, Tensor) else None
 
 
 @rule("index")
