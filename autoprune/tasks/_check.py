@@ -46,6 +46,7 @@ def check_task(task: Task) -> TaskFacts:
     """
     from autoprune.compress.batches import as_inputs
 
+    _name(task)
     examples = _examples(task)
     splits: dict[str, Batches] = {"train": task.train, "validation": task.validation}
     if task.test is not None:
@@ -71,6 +72,12 @@ def check_task(task: Task) -> TaskFacts:
 
 def _wrong(task: Task, what: str) -> TaskError:
     return TaskError(f"Task '{task.name}': {what}.")
+
+
+def _name(task: Task) -> None:
+    name: Any = task.name
+    if not isinstance(name, str) or not name.isprintable() or not name.strip():
+        raise TaskError(f"A task's name is {name!r}, expected printable text: it becomes part of the run directory.")
 
 
 def _examples(task: Task) -> tuple[Tensor, ...]:
@@ -146,9 +153,14 @@ def _plain(task: Task, tensor: Tensor, where: str) -> None:
 def _count(task: Task, examples: tuple[Tensor, ...]) -> int:
     """Samples of the validation split; every batch is looked at, and a second pass must give batches again."""
     samples = 0
-    for number, batch in enumerate(task.validation, start=1):
-        _well_formed(task, f"validation batch {number}", batch, examples)
-        samples += len(batch[1])
+    try:
+        for number, batch in enumerate(task.validation, start=1):
+            _well_formed(task, f"validation batch {number}", batch, examples)
+            samples += len(batch[1])
+    except TaskError:
+        raise
+    except Exception as error:
+        raise _wrong(task, f"validation cannot be read to its end: {type(error).__name__}: {error}") from error
     try:
         _next(task, "validation", task.validation)
     except TaskError as error:

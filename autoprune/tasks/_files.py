@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 import typing
@@ -31,7 +32,7 @@ def load_file(path: Path, name: str | None, options: Mapping[str, str]) -> Task:
         UsageError: ``options`` do not fit the function.
     """
     path = path.resolve()
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name that is too long as well, where Path.is_file raises
         raise TaskError(f"Task file {path} does not exist.")
     with _importable(path.parent):
         module = _run(path, lambda: _import(path))

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from autoprune.tasks._images import ImageBatches
     from autoprune.tasks.nets.digits import DigitsNet, Training
 
-HELD_OUT, BATCH, SPLIT_SEED = 360, 32, 0
+HELD_OUT, BATCH, SPLIT_SEED = 500, 32, 0
 
 
 def task() -> Task:
     """Handwritten digits, 8x8 pixels (from scikit-learn), with a residual network that is trained on first use.
 
-    1,797 real images in stratified splits that share none: 1,077 to train, 360 to validate, 360 to test.
-    The dense network gets 99.2 % of the validation and 98.9 % of the test images right (one image is 0.28 points).
+    1,797 real images in stratified splits that share none: 797 to train, 500 to validate, 500 to test.
+    The dense network gets 99.4 % of the validation and 99.0 % of the test images right (one image is 0.2 points).
     """
     from autoprune.tasks.nets.digits import Training
 
