@@ -1,8 +1,8 @@
 """How many of the zoo's networks can be cut at 50 % into a valid model, beside Torch-Pruning 1.6.1.
 
-Each network and tool has a process of its own, one thread, 90 s of CPU time. Every group is cut to half (rounded up); VALID means
-fewer parameters, outputs that are finite and of the dense shape at two batch sizes, and a training step with finite
-gradients. Torch-Pruning gets MagnitudePruner at ratio 0.5 with the classifier ignored and no hints for any network.
+Each network and tool has a process of its own, one thread, 90 s of CPU time. Every group is cut to half (rounded up);
+VALID means fewer parameters, outputs that are finite and of the dense shape at two batch sizes, and a training step
+with finite gradients. Torch-Pruning gets MagnitudePruner at ratio 0.5 with the classifier ignored and no other hints.
 BROKEN is a model that was returned and does not hold, CRASHED an error from inside the tool, REFUSED an error meant for
 the user or nothing found to cut.
 """
