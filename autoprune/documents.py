@@ -31,6 +31,13 @@ class _Loader(yaml.SafeLoader):
     def _mark(self) -> Any:
         return self.peek_event().start_mark  # type: ignore[no-untyped-call]
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, LookupError, AttributeError) as error:  # for a "!!timestamp x" and the like
+            problem = f"{getattr(node, 'value', '')!r} is not a {node.tag.rpartition(':')[2]}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[object] = set()
         for key, _ in node.value:
@@ -67,7 +74,8 @@ def parse_yaml(text: str, schema: type[S], *, origin: str) -> S:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise DocumentError(f"{origin}{line}: not valid YAML: {getattr(error, 'problem', None) or error}.") from error
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise DocumentError(f"{origin}{line}: not valid YAML: {problem}.") from error
     try:
         return schema.model_validate(data)
     except ValidationError as error:
