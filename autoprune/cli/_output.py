@@ -6,8 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-out = Console()
-err = Console(stderr=True)
+out = Console(markup=False, emoji=False)
 
 
 def print_json(document: Any) -> None:

@@ -1,5 +1,6 @@
 """The live line of a search."""
 
+import sys
 import time
 from types import TracebackType
 
@@ -15,8 +16,8 @@ from autoprune.engine.observer import Status
 class Progress:
     """Shows stage, trials done, front size, best so far and time left; plain lines where there is no terminal."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self) -> None:
+        self.console = console = Console(file=sys.stderr, markup=False, emoji=False)
         self._stage, self._since = "starting", time.monotonic()
         self._status: Status | None = None
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
@@ -33,7 +34,7 @@ class Progress:
 
     def message(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def stage(self, text: str) -> None:
         """What is being done now."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from autoprune.cli._output import err, out, print_json, print_table
+from autoprune.cli._output import out, print_json, print_table
 from autoprune.cli._progress import Progress
 from autoprune.engine import Observer, Run, SearchConfig, Silent
 from autoprune.engine.prepare import prepare
@@ -16,7 +16,7 @@ def watched(run: Callable[[Observer], Run], *, json: bool) -> int:
     from autoprune.engine.story import read_story
     from autoprune.report import render_terminal
 
-    with Progress(err) as progress:
+    with Progress() as progress:
         finished = run(progress)
     if json:
         print_json(finished.document)

@@ -9,9 +9,11 @@ def explain(*, task: TaskOption, option: TaskOptions = None, json: JsonOption = 
     """Say what can be cut in a task's model, what cannot, and which operator stands in the way."""
     from autoprune.cli._output import out, print_json, print_table
     from autoprune.engine.prepare import capture
-    from autoprune.tasks import load_task
+    from autoprune.tasks import check_task, load_task
 
-    graph = capture(load_task(task, key_values(option)))
+    found = load_task(task, key_values(option))
+    check_task(found)
+    graph = capture(found)
     groups: list[dict[str, Any]] = [
         {
             "group": group.id,
@@ -31,7 +33,7 @@ def explain(*, task: TaskOption, option: TaskOptions = None, json: JsonOption = 
         [[g["group"], g["kind"], str(g["units"]), f"{g['macs'] / 1e6:.2f}", _short(g["cuts"])] for g in groups],
     )
     if blocked:
-        out.print(f"\n{len(blocked)} places keep their dimensions whole:")
+        out.print(f"\nOperators that keep dimensions whole: {len(blocked)}")
         print_table(["OPERATOR", "NODE", "WHERE", "REASON"], [list(row.values()) for row in blocked])
     else:
         out.print("\nNo operator stands in the way.")

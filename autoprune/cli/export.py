@@ -17,10 +17,10 @@ def export(
     to: Annotated[Path, typer.Option(help="The folder to make.")],
 ) -> None:
     """Write one model of a run (ONNX, safetensors, .pt2, recipe, manifest) into a folder."""
-    from autoprune.cli._output import err, out
+    from autoprune.cli._output import out
     from autoprune.cli._progress import Progress
     from autoprune.engine.bundle import export_recipe
 
-    with Progress(err) as progress:
+    with Progress() as progress:
         chosen = export_recipe(run, recipe, to, observer=progress)
     out.print(f"Wrote recipe {chosen} to {to}", soft_wrap=True, highlight=False)

@@ -1,5 +1,6 @@
 """The entry point: gathers the commands and turns errors into sentences and exit codes."""
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -29,6 +30,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _stop)
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except AutopruneError as error:
         _say(str(error))
@@ -38,11 +40,13 @@ def main() -> NoReturn:
         sys.exit(130)
     except typer.Exit as error:
         sys.exit(error.exit_code)
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader has seen enough; the interpreter must not flush into the pipe once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):
-            _say(error.format_message())
+            if message := error.format_message():
+                _say(message)
             sys.exit(error.exit_code)
         _say(crash_report(error))
         sys.exit(1)

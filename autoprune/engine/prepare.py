@@ -1,6 +1,10 @@
 """From a configuration to everything that a search needs: task, graph, device, bound space."""
 
+import io
+import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -64,7 +68,8 @@ def capture(task: Task) -> PrunableGraph:
     Raises:
         CaptureError: torch.export refuses it, or it has nothing to prune.
     """
-    graph = PrunableGraph.capture(task.model(), task.example_inputs)
+    with _silenced():
+        graph = PrunableGraph.capture(task.model(), task.example_inputs)
     if not graph.groups:
         reasons = "; ".join(sorted({f"{blocked.operator}: {blocked.reason}" for blocked in graph.blocked})[:3])
         raise CaptureError(
@@ -72,6 +77,17 @@ def capture(task: Task) -> PrunableGraph:
             + (f" ({reasons})." if reasons else ".")
         )
     return graph
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """torch.export logs and prints the graph so far when it gives up; the error that it raises says what is wrong."""
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def describe(prepared: Prepared, created_at: str) -> RunInfo:
