@@ -51,12 +51,12 @@ class RunDirectory:
         Raises:
             RunError: it holds something, or cannot be written.
         """
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            if (root / "run.json").is_file():
-                raise RunError(f"{root} already holds a run: continue it with 'autoprune resume {root}'.")
-            raise RunError(f"{root} is not an empty folder: give another --out.")
         directory = cls(root)
         with _said(root):
+            if root.exists() and (not root.is_dir() or any(root.iterdir())):
+                if directory.run.is_file():
+                    raise RunError(f"{root} already holds a run: continue it with 'autoprune resume {root}'.")
+                raise RunError(f"{root} is not an empty folder: give another --out.")
             directory.trials.mkdir(parents=True, exist_ok=True)
         return directory
 
@@ -67,7 +67,7 @@ class RunDirectory:
         Raises:
             RunError: ``root`` is not a run directory.
         """
-        if not (root / "run.json").is_file():
+        if not os.path.isfile(root / "run.json"):
             raise RunError(f"{root} is not a run directory: it has no run.json.")
         return cls(root)
 
@@ -122,7 +122,7 @@ class RunDirectory:
         """
         try:
             return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path} is missing or corrupted ({error}).") from error
 
     def save(self, record: TrialRecord) -> None:

@@ -1,6 +1,7 @@
 """The Optuna study of a run, kept in step with the result files: files first, then the study."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ class Ledger:
         self.records = directory.records()
         self._suggest = suggest
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
+        with self._said():
             self.study = optuna.create_study(
                 study_name="autoprune",
                 storage=f"sqlite:///{directory.study}",
@@ -48,8 +49,6 @@ class Ledger:
                 load_if_exists=True,
             )
             self._reconcile()
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            raise RunError(f"{directory.study} is corrupted or cannot be written ({_first_line(error)}).") from error
 
     @property
     def order(self) -> list[str]:
@@ -67,15 +66,17 @@ class Ledger:
 
     def enqueue(self, answers: Sequence[Mapping[str, Any]]) -> None:
         """Ask for these first, each a mapping of parameter names to values."""
-        for answer in answers:
-            self.study.enqueue_trial(dict(answer), skip_if_exists=True)
+        with self._said():
+            for answer in answers:
+                self.study.enqueue_trial(dict(answer), skip_if_exists=True)
 
     def ask(self, sampler: optuna.samplers.BaseSampler) -> Question:
         """The next recipe; it may be one whose record is already known."""
         self.study.sampler = sampler
-        trial = self.study.ask()
-        recipe = self._suggest(trial)
-        trial.set_user_attr(RECIPE, recipe.id)
+        with self._said():
+            trial = self.study.ask()
+            recipe = self._suggest(trial)
+            trial.set_user_attr(RECIPE, recipe.id)
         return Question(trial, recipe)
 
     def tell(self, question: Question, record: TrialRecord) -> None:
@@ -83,7 +84,8 @@ class Ledger:
         if record.recipe.id not in self.records:
             self.directory.save(record)
             self.records[record.recipe.id] = record
-        self._tell(question.trial.number, record)
+        with self._said():
+            self._tell(question.trial.number, record)
 
     def _tell(self, number: int, record: TrialRecord) -> None:
         if record.score is None:
@@ -107,6 +109,15 @@ class Ledger:
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 self.study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Turn a refusal of the database into a sentence."""
+        try:
+            yield
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            cause = _first_line(error.__cause__ or error)
+            raise RunError(f"{self.directory.study} is corrupted or cannot be written ({cause}).") from error
 
-def _first_line(error: Exception) -> str:
+
+def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0]
