@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -9,6 +10,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from autoprune.task import Batches
 
 CALIBRATION_SAMPLES = 128
+LITTLE_SPACE = 1_000_000  # bytes; an export that fails with less free than that failed for want of it
 Notify = Callable[[Stage], None]
 
 
@@ -91,19 +94,19 @@ class Evaluator:
         self._calibration = calibration(task)
 
     def evaluate(self, recipe: Recipe) -> TrialRecord:
-        """Run every stage; a fault of the candidate becomes a ``Failure`` that names the stage."""
+        """Run every stage; a fault of the candidate becomes a ``Failure`` that names the stage.
+
+        What is no fault of the candidate is raised: an `AutopruneError` other than `StageError`, or a full disk.
+        """
         clock = StageClock(self.notify)
         outcome: Success | Failure
         try:
             outcome = Success(score=self._score(recipe, clock))
-        except StageError as error:
-            outcome = Failure(stage=clock.stage, kind=error.kind, message=str(error))
-        except MemoryError as error:
-            outcome = Failure(stage=clock.stage, kind="out_of_memory", message=f"Out of memory: {error}")
-        except AutopruneError:
-            raise
         except Exception as error:  # whatever a candidate breaks, the run goes on
-            outcome = Failure(stage=clock.stage, kind=type(error).__name__, message=str(error) or repr(error))
+            no_fault = isinstance(error, AutopruneError) and not isinstance(error, StageError)
+            if no_fault or out_of_space(error, self.work):
+                raise
+            outcome = _failure(error, clock.stage)
         finally:
             seconds = clock.close()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -205,6 +208,25 @@ class Evaluator:
         if not isfinite(value):
             raise StageError(f"The metric of the artifact is {value}.", kind="metric")
         return value, sum(len(target) for target in targets)
+
+
+def _failure(error: Exception, stage: Stage) -> Failure:
+    if isinstance(error, StageError):
+        return Failure(stage=stage, kind=error.kind, message=str(error))
+    if isinstance(error, MemoryError):
+        return Failure(stage=stage, kind="out_of_memory", message=f"Out of memory: {error}")
+    return Failure(stage=stage, kind=type(error).__name__, message=str(error) or repr(error))
+
+
+def out_of_space(error: BaseException | None, folder: Path) -> bool:
+    """Whether ``error`` comes from a full disk; libraries wrap the system's refusal or hide it, so space counts too."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            return True
+        if isinstance(error, StageError) and error.kind == "export" and disk_usage(folder).free < LITTLE_SPACE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def as_arrays(inputs: Tensor | tuple[Tensor, ...]) -> tuple[np.ndarray, ...]:

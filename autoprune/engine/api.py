@@ -4,7 +4,7 @@ import logging
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +19,8 @@ from autoprune.engine.loop import check_candidates, check_dense, run_trials
 from autoprune.engine.observer import Observer, Silent
 from autoprune.engine.prepare import Prepared, changes, describe, prepare
 from autoprune.engine.story import write_reports
-from autoprune.errors import AutopruneError, RunError, UsageError
-from autoprune.evaluate import Evaluator
+from autoprune.errors import AutopruneError, CaptureError, RunError, SearchError, StageError, UsageError
+from autoprune.evaluate import Evaluator, out_of_space
 from autoprune.hardware import load_profile
 from autoprune.pareto import Goals, objectives
 from autoprune.space import load_space
@@ -67,18 +67,22 @@ def configure(
     if trials < 1:
         raise UsageError(f"A search needs at least one trial, not {trials}.")
     wanted = load_space(space)
-    _check_names(strategy, objectives, wanted.criterion)
-    return SearchConfig(
-        task=None if task is None else _absolute(task) if ".py" in task else task,
-        task_options={key: _absolute(str(value)) for key, value in (options or {}).items()},
-        profile=load_profile(target),
-        space=wanted,
-        strategy=strategy,
-        trials=trials,
-        objectives=tuple(objectives),
-        goals=goals or Goals(),
-        seed=seed,
-    )
+    _check_names(strategy, objectives, space=space, criteria=wanted.criterion)
+    try:
+        return SearchConfig(
+            task=None if task is None else _absolute(task) if ".py" in task else task,
+            task_options={key: _absolute(str(value)) for key, value in (options or {}).items()},
+            profile=load_profile(target),
+            space=wanted,
+            strategy=strategy,
+            trials=trials,
+            objectives=tuple(objectives),
+            goals=goals or Goals(),
+            seed=seed,
+        )
+    except ValidationError as error:
+        issue = error.errors()[0]
+        raise UsageError(f"{'.'.join(map(str, issue['loc']))} cannot be {issue['input']!r}: {issue['msg']}.") from error
 
 
 def goals(max_accuracy_drop: float | None, *, max_latency_ms: float | None, min_speedup: float | None) -> Goals:
@@ -184,14 +188,17 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
     directory.finals.unlink(missing_ok=True)
     ledger = Ledger(directory, prepared.objectives, prepared.space.suggest)
     observer.stage("exporting the dense model")
-    evaluator = Evaluator(
-        prepared.task,
-        prepared.graph,
-        prepared.device,
-        work=directory.work,
-        with_memory="peak_memory_bytes" in info.config.objectives,
-        notify=observer.stage,
-    )
+    try:
+        evaluator = Evaluator(
+            prepared.task,
+            prepared.graph,
+            prepared.device,
+            work=directory.work,
+            with_memory="peak_memory_bytes" in info.config.objectives,
+            notify=observer.stage,
+        )
+    except StageError as error:
+        raise CaptureError(f"The dense model of task '{info.task_name}' cannot be used: {error}") from error
     run_trials(prepared, evaluator, ledger, observer)
     check_dense(ledger.records)
     finals = measure_finalists(prepared, evaluator, ledger, observer)
@@ -209,15 +216,26 @@ def _safely(directory: RunDirectory, observer: Observer) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        directory.note("stopped")
+        with suppress(RunError):
+            directory.note("stopped")
         done = len(list(directory.trials.glob("*.json")))
         observer.message(f"Stopped; {done} results are safe. Go on with: autoprune resume {directory.root}")
         raise
     except Exception as error:
+        if out_of_space(error, directory.root):
+            raise RunError(
+                f"The disk that holds {directory.root} is full; every finished result is safe. Make room, then go on "
+                f"with: autoprune resume {directory.root}"
+            ) from error
         try:
             directory.note("failed", error=str(error), traceback=traceback.format_exc())
         except RunError:
             observer.message("The log cannot be written either.")
+        if isinstance(error, StageError):
+            raise SearchError(
+                f"The finalists cannot be compared: {error} Every trial is safe; try again with: "
+                f"autoprune resume {directory.root}"
+            ) from error
         if not isinstance(error, AutopruneError):
             observer.message(f"Every finished result is safe in {directory.root}; the traceback is in its log.jsonl.")
         raise
@@ -237,7 +255,7 @@ def _compared(info: RunInfo, prepared: Prepared, *, accept_changes: bool) -> Run
     if not changed:
         return info
     text = ", ".join(changed)
-    if info.fingerprints["device"] != prepared.fingerprints["device"]:
+    if info.fingerprints.get("device") != prepared.fingerprints["device"]:
         raise RunError(
             f"Since the run was started, this changed: {text}. Latencies of two devices are not mixed: start a new run."
         )
@@ -249,11 +267,14 @@ def _compared(info: RunInfo, prepared: Prepared, *, accept_changes: bool) -> Run
     return fresh.model_copy(update={"accepted": (*info.accepted, text), "preparation_s": info.preparation_s})
 
 
-def _check_names(strategy_name: str, objective_names: Sequence[str], criteria: Sequence[str]) -> None:
+def _check_names(strategy_name: str, objective_names: Sequence[str], *, space: str, criteria: Sequence[str]) -> None:
     strategy(strategy_name)
     objectives(objective_names)
     for name in criteria:
-        criterion(name)
+        try:
+            criterion(name)
+        except UsageError as error:
+            raise UsageError(f"Space '{space}': {error}") from error
 
 
 def _absolute(text: str) -> str:
@@ -261,4 +282,7 @@ def _absolute(text: str) -> str:
     path, colon, function = text.rpartition(":")
     if path.endswith(".py"):
         return f"{Path(path).resolve()}{colon}{function}"
-    return str(Path(text).resolve()) if Path(text).exists() else text
+    try:
+        return str(Path(text).resolve()) if Path(text).exists() else text
+    except (OSError, ValueError):  # too long for a path, or not made of characters of one
+        return text

@@ -12,6 +12,8 @@ from autoprune.pareto import Goals
 from autoprune.space import SearchSpace
 from autoprune.study import RunDirectory
 
+LONGEST = 80  # bytes of each part of a run directory's name; file systems take 255 in all
+
 
 class SearchConfig(Strict):
     """The resolved configuration of a search: nothing in it depends on the folder or the shell it was given in.
@@ -82,5 +84,5 @@ class RunInfo(Strict):
 
 def default_out(task: str, target: str, stamp: str) -> Path:
     """``runs/<task>-<target>-<time>`` with what a file name cannot hold left out."""
-    clean = "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in (task, target, stamp))
-    return Path("runs") / clean
+    clean = ("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in (task, target, stamp))
+    return Path("runs") / "-".join(part.encode()[:LONGEST].decode(errors="ignore") for part in clean)

@@ -13,7 +13,7 @@ from autoprune.compress import select
 from autoprune.documents import Strict
 from autoprune.engine.observer import Observer
 from autoprune.engine.prepare import Prepared
-from autoprune.errors import RunError, SearchError, StageError
+from autoprune.errors import RunError, SearchError, StageError, TaskError
 from autoprune.evaluate import Evaluator
 from autoprune.export import write_bundle
 from autoprune.graph.cost import count_macs, count_parameters
@@ -129,7 +129,10 @@ def _score(prepared: Prepared, evaluator: Evaluator, one: _Made, latency: Measur
     validation, samples = evaluator.accuracy(one.artifact, task.validation)
     accuracy = validation
     if task.test is not None:
-        accuracy, samples = evaluator.accuracy(one.artifact, task.test)
+        try:
+            accuracy, samples = evaluator.accuracy(one.artifact, task.test)
+        except Exception as error:  # only the first batch of it was looked at before
+            raise TaskError(f"Task '{task.name}': the test split cannot be scored: {error}") from error
     score = Score(
         accuracy=accuracy,
         samples=samples,

@@ -33,6 +33,8 @@ def run_trials(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, observe
         repeats = repeats + 1 if known else 0
         record = known or evaluator.evaluate(question.recipe)
         ledger.tell(question, record)
+        if question.recipe == DENSE:
+            check_dense(ledger.records)
         if not known:
             keep_front_weights(prepared, evaluator, ledger)
             watch.saw(record)
