@@ -1,15 +1,17 @@
 """Any recipe of a run as a bundle of its own."""
 
+import os
 import shutil
 from pathlib import Path
 
 from autoprune.compress import select
 from autoprune.engine.config import RunInfo
 from autoprune.engine.observer import Observer
-from autoprune.engine.prepare import prepare
-from autoprune.errors import RunError, UsageError
+from autoprune.engine.prepare import changes, prepare
+from autoprune.errors import CaptureError, RunError, StageError, UsageError
 from autoprune.evaluate import Evaluator
 from autoprune.export import read_manifest, write_bundle
+from autoprune.recipe import Recipe
 from autoprune.study import RunDirectory
 
 
@@ -20,7 +22,8 @@ def export_recipe(run: Path, recipe: str | None, to: Path, *, observer: Observer
 
     Raises:
         UsageError: no such recipe, or the beginning of an id that fits several; ``to`` exists.
-        RunError: the run is unfinished and no recipe is named, or a file of it is corrupted.
+        RunError: the run is unfinished and no recipe is named, a file of it is corrupted, or ``to`` cannot be written.
+        CaptureError: the model of the recipe cannot be made or exported any more.
     """
     directory = RunDirectory.open(run)
     if to.exists():
@@ -29,37 +32,64 @@ def export_recipe(run: Path, recipe: str | None, to: Path, *, observer: Observer
     source = directory.front / chosen
     if source.is_dir():
         read_manifest(source)
-        shutil.copytree(source, to)
+        _copy(source, to)
         return chosen
     record = directory.records()[chosen]
     if record.score is None:
         raise UsageError(f"Recipe {chosen} failed in the search, so there is no model of it.")
-    prepared = prepare(RunInfo.load(directory).config, observer)
+    with directory.locked():
+        try:
+            _make_again(record.recipe, directory, to, observer)
+        except StageError as error:
+            raise CaptureError(f"Recipe {chosen} cannot be exported: {error}") from error
+    return chosen
+
+
+def _make_again(recipe: Recipe, directory: RunDirectory, to: Path, observer: Observer) -> None:
+    info = RunInfo.load(directory)
+    prepared = prepare(info.config, observer)
+    if changed := changes(info, prepared):
+        observer.message(f"The model may differ from the one measured: since then this changed: {', '.join(changed)}.")
     evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=directory.work, notify=observer.stage)
-    module = evaluator.build(record.recipe)
-    artifact = evaluator.export(module, record.recipe, directory.work / f"export-{chosen}.onnx", fresh=True)
+    module = evaluator.build(recipe)
+    artifact = evaluator.export(module, recipe, directory.work / f"export-{recipe.id}.onnx", fresh=True)
     evaluator.parity(artifact, module)
     write_bundle(
         to,
-        recipe=record.recipe,
+        recipe=recipe,
         module=module,
         artifact=artifact,
         example_inputs=prepared.task.example_inputs,
-        kept=select(record.recipe, evaluator.saliencies),
+        kept=select(recipe, evaluator.saliencies),
     )
     artifact.path.unlink()
-    return chosen
+
+
+def _copy(source: Path, to: Path) -> None:
+    """Copy a bundle so that ``to`` is whole or not there."""
+    draft = to.with_name(f".{to.name}.{os.getpid()}")
+    try:
+        shutil.copytree(source, draft)
+        draft.rename(to)
+    except OSError as error:
+        raise RunError(f"The bundle {to} cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _find(directory: RunDirectory, recipe: str | None) -> str:
     if recipe is None:
         if not directory.pareto.is_file():
             raise RunError(f"{directory.root} is not finished, so no model is chosen yet: name a recipe.")
-        return str(directory.read(directory.pareto)["chosen"])
+        document = directory.read(directory.pareto)
+        chosen = str(document.get("chosen") if isinstance(document, dict) else None)
+        if chosen not in directory.records():
+            raise RunError(f"{directory.pareto} is corrupted: write it anew with 'autoprune report {directory.root}'.")
+        return chosen
     known = [name for name in directory.records() if name.startswith(recipe)]
     if len(known) != 1:
-        what = "no recipe" if not known else f"{len(known)} recipes"
+        what = "No recipe of" if not known else f"More than one recipe ({', '.join(known)}) of"
         raise UsageError(
-            f"{what} of {directory.root} begins with '{recipe}'; 'autoprune show {directory.root}' lists them."
+            f"{what} {directory.root} begins with '{recipe}'; 'autoprune show {directory.root}' lists them."
         )
     return known[0]
