@@ -32,16 +32,17 @@ class Tagger(nn.Module):
 
 
 class Encoder(nn.Module):
-    """nn.TransformerEncoder and a classifier on the mean: (N, T, 64) -> (N, 10)."""
+    """A projection, nn.TransformerEncoder and a classifier on the mean: (N, T, 64) -> (N, 10)."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.embed = nn.Linear(64, 64)
         layer = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder(x).mean(1))
+        return self.head(self.encoder(self.embed(x)).mean(1))
 
 
 class Decoder(nn.Module):

@@ -181,6 +181,20 @@ class Words(nn.Module):
         return self.out(self.hidden(self.table(words)).relu()) @ self.table.weight.t()
 
 
+class Normed(nn.Module):
+    """Weight normalisation by output channel and by tap, the latter in a grouped convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        norm = nn.utils.parametrizations.weight_norm
+        self.first = norm(nn.Conv1d(5, 8, 3, padding=1))
+        self.second = norm(nn.Conv1d(8, 8, 3, padding=1, groups=4), dim=2)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.relu(self.second(F.relu(self.first(x)))).mean(2))
+
+
 class Patches(nn.Module):
     """Windows unfolded, weighted and folded back."""
 
@@ -222,6 +236,11 @@ CASES = {
     "gru": (lambda: Recurrent(nn.GRU), TOKENS, {"before": 6, "rnn": 10}),
     "gated": (Gated, TOKENS, {"both": 20, "mix": 16, "table": 16}),
     "words": (Words, WORDS, {"table": 12, "hidden": 16}),
+    "normed": (
+        Normed,
+        TOKENS,
+        {f"{n}.parametrizations.weight{k}": s for n, k, s in (("first", "", 4), ("first", "#2", 2), ("second", "", 2))},
+    ),
     "patches": (Patches, IMAGE, {"conv.0": 6}),
     "unknown": (Unknown, TOKENS, {"b": 16}),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 from torch.fx import Node
 
 from autoprune.graph.atoms import FROZEN, Axis
@@ -57,15 +58,14 @@ def _grouped(
     coupling: Coupling, groups: int, source: tuple[Axis, int | None], weight: Node, out_dim: int
 ) -> tuple[Axis, Axis]:
     """Couple (group, member) of the input with the weight; returns the input's and the result's channels."""
-    atoms, (full, member) = coupling.atoms, coupling.axes(weight)[:2]
+    full, member = coupling.axes(weight)[:2]
     full_size, member_size = sizes(weight)[:2]
     channels, channel_count = source
     assert full_size is not None
     assert member_size is not None
     assert channel_count is not None
-    if channels is None:
-        channels = np.full(channel_count, FROZEN, dtype=np.int64)
-    full = atoms.fresh(full_size) if full is None else full
+    channels = _whole(channel_count) if channels is None else channels
+    full = _whole(full_size) if full is None else full
     group_in, member_in = _split(coupling, channels, groups, channel_count // groups)
     group_full, member_full = _split(coupling, full, groups, full_size // groups)
     group = coupling.unify(group_in, group_full)
@@ -75,6 +75,10 @@ def _grouped(
         return channels, _join(coupling, group, groups, member_full, full_size // groups)
     coupling.unify(member_in, member_full)
     return channels, _join(coupling, group, groups, member, member_size)
+
+
+def _whole(size: int) -> npt.NDArray[np.int64]:
+    return np.full(size, FROZEN, dtype=np.int64)
 
 
 def _split(coupling: Coupling, axis: Axis, outer: int, inner: int) -> tuple[Axis, Axis]:

@@ -90,3 +90,16 @@ def softmax(coupling: Coupling, node: Node) -> Axes:
     axes = list(coupling.axes(positional(node)))
     coupling.mixes(axes[argument(node, "dim")])
     return axes
+
+
+@rule("_weight_norm")
+def weight_norm(coupling: Coupling, node: Node) -> Axes:
+    """g * v / ||v||, the norm over every dimension but ``dim``, along which g has its sizes."""
+    direction, scale, kept = argument(node, "v"), argument(node, "g"), argument(node, "dim")
+    axes = list(coupling.axes(direction))
+    axes[kept] = coupling.unify(axes[kept], coupling.axes(scale)[kept])
+    for dim, axis in enumerate(axes):
+        if dim != kept % len(axes):
+            coupling.contracts(axis, direction)
+    coupling.carries_zero(node, direction)
+    return axes
