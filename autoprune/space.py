@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal, Protocol
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -72,14 +73,16 @@ class SearchSpace(Strict):
     description: str
     keep: KeepRange = KeepRange()
     exclude: tuple[str, ...] = Field(default=(), description="group ids that stay whole; * and ? match")
-    criterion: tuple[str, ...] = Field(default=("l2",), min_length=1)
-    precision: tuple[Precision, ...] = Field(default=("fp32", "int8"), min_length=1)
-    recover: tuple[RecoverChoice, ...] = Field(default=(RecoverChoice(),), min_length=1)
+    criterion: tuple[str, ...] = ("l2",)
+    precision: tuple[Precision, ...] = ("fp32", "int8")
+    recover: tuple[RecoverChoice, ...] = (RecoverChoice(),)
     channel_multiple: PositiveInt | Literal["target"] = "target"
 
     @field_validator("criterion", "precision", "recover")
     @classmethod
     def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not values:  # as min_length, pydantic would hide what is wrong with a first choice behind it
+            raise ValueError("lists no choice")
         if len(set(values)) != len(values):
             raise ValueError("lists the same choice twice")
         return values
@@ -106,6 +109,7 @@ class SearchSpace(Strict):
             space=self,
             sizes={group.id: group.size for group in groups},
             levels={name: kept for name, kept in levels.items() if len(kept) > 1},
+            shared=_shared(groups),
             precisions=usable,
             channel_multiple=multiple,
             seed=seed,
@@ -125,6 +129,11 @@ class SearchSpace(Strict):
         return tuple(_spread(aligned, self.keep.levels))
 
 
+def _shared(groups: Sequence[PruneGroup]) -> frozenset[str]:
+    usual = median(len(group.members) for group in groups) if groups else 0
+    return frozenset(group.id for group in groups if len(group.members) > 2 * usual)
+
+
 def _spread(values: Sequence[int], count: int) -> list[int]:
     """At most ``count`` of the ascending ``values``, evenly spread, the last one always among them."""
     if len(values) <= count:
@@ -140,12 +149,14 @@ class BoundSpace:
     Attributes:
         sizes: group id -> units in the dense model, of all groups.
         levels: group id -> unit counts that may stay, ascending; only groups that have a choice.
+        shared: groups that far more layers share than is usual in this model, such as the stream of a residual network.
         channel_multiple: what kept widths are multiples of.
     """
 
     space: SearchSpace
     sizes: Mapping[str, int]
     levels: Mapping[str, tuple[int, ...]]
+    shared: frozenset[str]
     precisions: tuple[Precision, ...]
     channel_multiple: int
     seed: int
@@ -179,12 +190,14 @@ class BoundSpace:
             fields |= {"criterion": criterion, "recover": how.methods, "epochs": how.epochs, "seed": self.seed}
         return Recipe.model_validate(fields)
 
-    def uniform(self, ratio: float, *, precision: Precision, recover: str) -> dict[str, Any]:
-        """Answers (parameter name -> value) that keep about ``ratio`` of every group."""
-        answers: dict[str, Any] = {
-            f"keep/{group}": min(range(len(kept)), key=lambda i: (abs(kept[i] - ratio * self.sizes[group]), -i))
-            for group, kept in self.levels.items()
-        }
+    def uniform(
+        self, ratio: float, *, precision: Precision, recover: str, whole: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Answers (parameter name -> value) that keep about ``ratio`` of every group, and all of those in ``whole``."""
+        answers: dict[str, Any] = {}
+        for group, kept in self.levels.items():
+            wanted = self.sizes[group] * (1.0 if group in whole else ratio)
+            answers[f"keep/{group}"] = min(range(len(kept)), key=lambda i: (abs(kept[i] - wanted), -i))
         for name, options, value in (
             ("criterion", self.space.criterion, self.space.criterion[0]),
             ("precision", self.precisions, precision),

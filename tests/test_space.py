@@ -1,5 +1,6 @@
 """Recipes and the spaces they come from."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -95,6 +96,16 @@ def test_the_lowest_answers_keep_least() -> None:
     recipe = bound(SPACE, group("a", 64), group("b", 32)).suggest(Always(highest=False))
     assert {name: keep.units for name, keep in recipe.choices.items()} == {"a": 16, "b": 8}
     assert (recipe.criterion, recipe.precision, recipe.recover) == ("l1", "fp32", ())
+
+
+def test_uniform_answers_can_leave_shared_groups_whole() -> None:
+    one = group("stream", 64)
+    stream = dataclasses.replace(one, members=one.members * 9)
+    space = bound(SPACE, stream, group("a", 64), group("b", 64))
+    assert space.shared == {"stream"}
+    answers = space.uniform(0.5, precision="fp32", recover="none", whole=space.shared)
+    kept = {name: space.levels[name][answers[f"keep/{name}"]] for name in space.levels}
+    assert kept == {"stream": 64, "a": 32, "b": 32}
 
 
 @given(st.integers(1, 300), st.integers(1, 8), st.integers(1, 32), st.floats(0.05, 1.0), st.integers(1, 12))

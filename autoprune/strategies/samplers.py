@@ -9,17 +9,21 @@ import optuna
 from autoprune.space import BoundSpace
 
 LADDER = (0.75, 0.5, 0.25, 0.125)
+INNER = (0.75, 0.5)
 
 
 def ladder(space: BoundSpace) -> list[dict[str, Any]]:
     """The dense model in each precision, then uniform cuts in each precision with the first way to recover.
 
-    Uniform cuts are what a person tries by hand, and dense INT8 is the floor that a search has to beat.
+    Uniform cuts are what a person tries by hand, of all groups and of those alone that few layers share (cutting the
+    stream of a residual network costs most); dense INT8 is the floor that a search has to beat.
     """
     recover = space.space.recover[0].label
+    rungs = [(1.0, frozenset[str]()), *((ratio, space.shared) for ratio in INNER if space.shared)]
+    rungs += [(ratio, frozenset()) for ratio in LADDER]
     return [
-        space.uniform(ratio, precision=precision, recover=recover)
-        for ratio in (1.0, *LADDER)
+        space.uniform(ratio, precision=precision, recover=recover, whole=whole)
+        for ratio, whole in rungs
         for precision in space.precisions
     ]
 
