@@ -1,5 +1,9 @@
 """The result of a run in a terminal."""
 
+import shlex
+import sys
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -63,8 +67,20 @@ def _remarks(report: RunReport) -> list[tuple[str, str]]:
         lines.append(("! Something else used the processor while this model was timed.", "yellow"))
     lines += [(f"Warning: {warning}", "yellow") for warning in report.warnings]
     if model := report.chosen.model:
-        lines.append((f"Model: {report.directory}/{model}", ""))
+        use = Path(report.directory, model).with_name("use.py")
+        lines += [
+            ("", ""),
+            (f"Report   {report.directory}/report.html", ""),
+            (f"Model    {report.directory}/{model}", ""),
+            (f"Run it   {shlex.join([_python(), str(use)])}", ""),
+        ]
     return lines
+
+
+def _python() -> str:
+    """This interpreter, as short as it can be named from here."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _failed(report: RunReport) -> int:
