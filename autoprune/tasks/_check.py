@@ -39,7 +39,7 @@ class TaskFacts:
 
 
 def check_task(task: Task) -> TaskFacts:
-    """Load the model, look at the first batches of every split and all of validation, and run one batch.
+    """Load the model, look at the first batch of training data and all of validation and test, and run one batch.
 
     Raises:
         TaskError: something does not fit; says what, where, and what to do.
@@ -52,7 +52,7 @@ def check_task(task: Task) -> TaskFacts:
     if task.test is not None:
         splits["test"] = task.test
     firsts = {name: _first(task, name, batches, examples) for name, batches in splits.items()}
-    samples = _count(task, examples)
+    samples = {name: _count(task, name, batches, examples) for name, batches in splits.items() if name != "train"}
     model = _model(task)
     _forward(task, model, examples, "example_inputs")
     inputs, targets = firsts["validation"]
@@ -64,7 +64,7 @@ def check_task(task: Task) -> TaskFacts:
     return TaskFacts(
         input_shapes=tuple(tuple(tensor.shape[1:]) for tensor in examples),
         output_shape=tuple(outputs.shape[1:]),
-        validation_samples=samples,
+        validation_samples=samples["validation"],
         metric=_metric(task, outputs, targets),
         notes=_loss_notes(task, model, *firsts["train"]),
     )
@@ -150,23 +150,23 @@ def _plain(task: Task, tensor: Tensor, where: str) -> None:
         raise _wrong(task, f"{where} has NaN or infinite values")
 
 
-def _count(task: Task, examples: tuple[Tensor, ...]) -> int:
-    """Samples of the validation split; every batch is looked at, and a second pass must give batches again."""
+def _count(task: Task, split: str, batches: Batches, examples: tuple[Tensor, ...]) -> int:
+    """Samples of a split; every batch is looked at, and a second pass must give batches again."""
     samples = 0
     try:
-        for number, batch in enumerate(task.validation, start=1):
-            _well_formed(task, f"validation batch {number}", batch, examples)
+        for number, batch in enumerate(batches, start=1):
+            _well_formed(task, f"{split} batch {number}", batch, examples)
             samples += len(batch[1])
     except TaskError:
         raise
     except Exception as error:
-        raise _wrong(task, f"validation cannot be read to its end: {type(error).__name__}: {error}") from error
+        raise _wrong(task, f"{split} cannot be read to its end: {type(error).__name__}: {error}") from error
     try:
-        _next(task, "validation", task.validation)
+        _next(task, split, batches)
     except TaskError as error:
         raise _wrong(
             task,
-            "validation gives no batches on a second pass; give a list, a DataLoader, or an object whose "
+            f"{split} gives no batches on a second pass; give a list, a DataLoader, or an object whose "
             "__iter__ starts anew",
         ) from error
     return samples
