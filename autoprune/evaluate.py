@@ -89,7 +89,7 @@ class Evaluator:
         self.saliencies = Saliencies(graph, task)
         self.exporter = Exporter(graph, task.example_inputs, work)
         self.inputs = timing_inputs(task, device.profile.options.batch)
-        self.reference = export_fresh(graph.module().eval(), task.example_inputs, work / "dense.onnx")
+        self.reference = self.exporter.export(graph.module().eval(), work / "dense.onnx")
         self._last: tuple[str, nn.Module] | None = None
         self._calibration = calibration(task)
 
