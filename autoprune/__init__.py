@@ -4,6 +4,7 @@
 
     errors        one exception tree, drawn in its docstring
     documents     YAML read safely into strict models; the folders of documents that ship
+    plugins       implementations by name: ours, and those that installed packages add
     task          Task: what the user brings
     hardware      HardwareProfile, TimingPolicy, Capabilities (the only reader of hw_profiles/)
     recipe        Recipe: one candidate as plain data

@@ -3,12 +3,12 @@
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autoprune.devices._base import Device
-from autoprune.errors import TargetError, UsageError
+from autoprune.errors import TargetError
 from autoprune.hardware import HardwareProfile
+from autoprune.plugins import by_name
 
 GROUP = "autoprune.devices"
 SHIPPED = {"onnxruntime": "autoprune.devices.onnxruntime:OnnxRuntimeDevice"}
@@ -36,7 +36,7 @@ def open_device(profile: HardwareProfile) -> Device:
     if profile.runtime not in known:
         raise TargetError(
             f"Profile '{profile.name}' asks for runtime '{profile.runtime}', which is not known here: "
-            f"choose one of {', '.join(sorted(known))}, or install the package that adds it."
+            f"choose one of {', '.join(known)}, or install the package that adds it."
         )
     if missing := _missing(profile.runtime):
         raise TargetError(f"Profile '{profile.name}' needs runtime '{profile.runtime}': {missing}")
@@ -52,24 +52,15 @@ def open_device(profile: HardwareProfile) -> Device:
 def runtimes() -> list[Runtime]:
     """All runtimes and whether they work here; reads only the metadata of installed packages."""
     rows = []
-    for name, entry in sorted(_known().items()):
+    for name, entry in _known().items():
         missing = _missing(name)
         rows.append(Runtime(name, not missing, "" if missing else _version(entry), missing))
     return rows
 
 
 def _known() -> dict[str, importlib.metadata.EntryPoint]:
-    shipped = [importlib.metadata.EntryPoint(name, value, GROUP) for name, value in SHIPPED.items()]
-    return _by_name([*shipped, *importlib.metadata.entry_points(group=GROUP)])
-
-
-def _by_name(entries: Iterable[importlib.metadata.EntryPoint]) -> dict[str, importlib.metadata.EntryPoint]:
-    found: dict[str, importlib.metadata.EntryPoint] = {}
-    for entry in entries:
-        if entry.name in found:
-            raise UsageError(f"Two runtimes are called '{entry.name}': {found[entry.name].value} and {entry.value}.")
-        found[entry.name] = entry
-    return found
+    ours = [importlib.metadata.EntryPoint(name, value, GROUP) for name, value in SHIPPED.items()]
+    return by_name(ours, group=GROUP, plural="runtimes")
 
 
 def _missing(name: str) -> str:

@@ -1,13 +1,13 @@
 """Which tasks there are, and from a name or a file to a Task."""
 
-import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from autoprune.errors import TaskError, UsageError
+from autoprune.plugins import by_name, load, shipped
 from autoprune.task import Task
 from autoprune.tasks._files import load_file
 from autoprune.tasks._options import Option, call_with, options_of
@@ -33,7 +33,7 @@ def tasks() -> list[TaskInfo]:
     Raises:
         UsageError: two tasks have the same name, or a package's entry point cannot be loaded.
     """
-    return [_describe(entry) for _, entry in sorted(_known().items())]
+    return [_describe(entry) for entry in _known().values()]
 
 
 def load_task(spec: str, options: Mapping[str, str] | None = None) -> Task:
@@ -51,10 +51,8 @@ def load_task(spec: str, options: Mapping[str, str] | None = None) -> Task:
         return load_file(path, function, options or {})
     known = _known()
     if spec not in known:
-        raise UsageError(
-            f"Unknown task '{spec}': choose one of {', '.join(sorted(known))}, or give FILE.py[:FUNCTION]."
-        )
-    task = call_with(_load(known[spec]), options or {}, origin=f"Task '{spec}'")()
+        raise UsageError(f"Unknown task '{spec}': choose one of {', '.join(known)}, or give FILE.py[:FUNCTION].")
+    task = call_with(_function(known[spec]), options or {}, origin=f"Task '{spec}'")()
     if not isinstance(task, Task):
         raise TaskError(f"Task '{spec}' ({known[spec].value}) returned a {type(task).__name__} instead of a Task.")
     return task
@@ -69,29 +67,14 @@ def _split(spec: str) -> tuple[Path | None, str | None]:
 
 
 def _known() -> dict[str, EntryPoint]:
-    modules = pkgutil.iter_modules([str(Path(__file__).parent)])
-    names = [module.name for module in modules if not module.ispkg and not module.name.startswith("_")]
-    shipped = [EntryPoint(name, f"autoprune.tasks.{name}:task", GROUP) for name in names]
-    return _by_name([*shipped, *entry_points(group=GROUP)])
+    return by_name(shipped("autoprune.tasks", "task"), group=GROUP, plural="tasks")
 
 
-def _by_name(entries: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for entry in entries:
-        if entry.name in found:
-            raise UsageError(f"Two tasks are called '{entry.name}': {found[entry.name].value} and {entry.value}.")
-        found[entry.name] = entry
-    return found
-
-
-def _load(entry: EntryPoint) -> Any:
-    try:
-        return entry.load()
-    except Exception as error:
-        raise UsageError(f"Task '{entry.name}' ({entry.value}) cannot be loaded: {error}.") from error
+def _function(entry: EntryPoint) -> Callable[..., Any]:
+    return cast(Callable[..., Any], load(entry))
 
 
 def _describe(entry: EntryPoint) -> TaskInfo:
-    function = _load(entry)
+    function = _function(entry)
     description = (function.__doc__ or "").strip().partition("\n")[0]
     return TaskInfo(name=entry.name, description=description, options=options_of(function))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.compress import criteria, criterion, plugins
+from autoprune.compress import criteria, criterion
 from autoprune.compress.criteria import _base
 from autoprune.compress.criteria.taylor import Taylor
 from autoprune.errors import UsageError
@@ -102,25 +102,25 @@ class Plugin:
 MINE = Plugin()
 
 
-def install(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    entry = EntryPoint("mine", value, _base.ENTRY_POINTS)
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [entry] if group == _base.ENTRY_POINTS else [])
+def install(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    entry = EntryPoint(name, value, _base.ENTRY_POINTS)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [entry] if group == entry.group else [])
     monkeypatch.setattr(_base, "_known", _base._known.__wrapped__)
 
 
 def test_a_plugin_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MINE, "name", "mine", raising=False)
-    install(monkeypatch, f"{__name__}:MINE")
+    install(monkeypatch, "mine", f"{__name__}:MINE")
     assert criterion("mine") is MINE
 
 
 def test_two_criteria_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, f"{__name__}:MINE")
-    with pytest.raises(UsageError, match=r"'l2' is defined twice: by autoprune\.compress\.criteria\.l2 and by tests"):
+    install(monkeypatch, "l2", f"{__name__}:MINE")
+    with pytest.raises(UsageError, match=r"Two criteria are called 'l2': autoprune.*l2:CRITERION and tests"):
         criteria()
 
 
 def test_a_plugin_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "no_such_package:MINE")
-    with pytest.raises(UsageError, match=r"'no_such_package:MINE' of autoprune\.criteria cannot be loaded"):
+    install(monkeypatch, "mine", "no_such_package:MINE")
+    with pytest.raises(UsageError, match=r"'mine' of autoprune\.criteria \(no_such_package:MINE\) cannot be loaded"):
         criteria()

@@ -10,7 +10,7 @@ import pytest
 
 from autoprune.errors import TaskError, UsageError
 from autoprune.task import Task
-from autoprune.tasks import _registry, load_task, tasks
+from autoprune.tasks import load_task, tasks
 from autoprune.tasks._options import call_with, options_of
 
 
@@ -37,7 +37,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 def plug_in(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    monkeypatch.setattr(_registry, "entry_points", lambda group: [EntryPoint(name, value, group)])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [EntryPoint(name, value, group)])
 
 
 def test_a_package_adds_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_two_tasks_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_broken_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     plug_in(monkeypatch, "theirs", "nowhere_at_all:task")
-    with pytest.raises(UsageError, match=r"Task 'theirs' \(nowhere_at_all:task\) cannot be loaded"):
+    with pytest.raises(UsageError, match=r"'theirs' of autoprune\.tasks \(nowhere_at_all:task\) cannot be loaded"):
         load_task("theirs")
 
 

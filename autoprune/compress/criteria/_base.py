@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, cast
 
-from autoprune.compress.plugins import discover, pick
+from autoprune.plugins import by_name, load, pick, shipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ class Criterion(Protocol):
     Scores of different groups need not be comparable: a recipe says how many units of each group stay.
 
     Attributes:
-        name: what a recipe calls it.
+        name: what a recipe calls it; the name of its file or entry point.
         description: one line for lists.
         needs_data: whether it reads ``task.train``.
     """
@@ -41,7 +41,9 @@ class Criterion(Protocol):
 
 @cache
 def _known() -> dict[str, Criterion]:
-    return discover("autoprune.compress.criteria", "CRITERION", group=ENTRY_POINTS)
+    ours = shipped("autoprune.compress.criteria", "CRITERION")
+    known = by_name(ours, group=ENTRY_POINTS, plural="criteria")
+    return {name: cast(Criterion, load(entry)) for name, entry in known.items()}
 
 
 def criteria() -> list[Criterion]:
@@ -51,4 +53,4 @@ def criteria() -> list[Criterion]:
 
 def criterion(name: str) -> Criterion:
     """The criterion of that name. Raises UsageError that lists the known ones when there is none."""
-    return cast(Criterion, pick(_known(), name, "criterion"))
+    return pick(_known(), name, "criterion")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, cast
 
-from autoprune.compress.plugins import discover, pick
+from autoprune.plugins import load, pick, shipped
 from autoprune.recipe import RECOVERY_ORDER
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class Recovery(Protocol):
 
 @cache
 def _known() -> dict[str, Recovery]:
-    known = discover("autoprune.compress.recover", "RECOVERY")
-    return {name: known[name] for name in RECOVERY_ORDER}
+    known = {entry.name: entry for entry in shipped("autoprune.compress.recover", "RECOVERY")}
+    return {name: cast(Recovery, load(known[name])) for name in RECOVERY_ORDER}
 
 
 def recoveries() -> list[Recovery]:
@@ -66,4 +66,4 @@ def recoveries() -> list[Recovery]:
 
 def recovery(name: str) -> Recovery:
     """The method of that name. Raises UsageError that lists the known ones when there is none."""
-    return cast(Recovery, pick(_known(), name, "recovery"))
+    return pick(_known(), name, "recovery")
