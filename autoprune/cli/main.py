@@ -31,7 +31,6 @@ def main() -> NoReturn:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
-        sys.exit(code if isinstance(code, int) else 0)
     except AutopruneError as error:
         _say(str(error))
         sys.exit(error.exit_code)
@@ -40,8 +39,8 @@ def main() -> NoReturn:
         sys.exit(130)
     except typer.Exit as error:
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader has seen enough; the interpreter must not flush into the pipe once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):  # click and rich exit so when the reader of standard output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more
         sys.exit(0)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):
@@ -50,6 +49,7 @@ def main() -> NoReturn:
             sys.exit(error.exit_code)
         _say(crash_report(error))
         sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _say(text: str) -> None:

@@ -18,8 +18,12 @@ def as_json(command: Command, *arguments: object) -> Any:
 
 @pytest.mark.parametrize(
     ("name", "key", "known"),
-    [("tasks", "task", {"digits", "cifar10"}), ("spaces", "space", {"default", "fine-tune"}), ("targets", "target", {"cpu"})],
-)  # fmt: skip
+    [
+        ("tasks", "task", {"digits", "cifar10"}),
+        ("spaces", "space", {"default", "fine-tune"}),
+        ("targets", "target", {"cpu"}),
+    ],
+)
 def test_lists(command: Command, name: str, key: str, known: set[str]) -> None:
     rows = as_json(command, name)
     assert known <= {row[key] for row in rows}
