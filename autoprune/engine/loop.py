@@ -73,12 +73,14 @@ class Watch:
         """Where the search stands."""
         records, total = self.ledger.records, self.prepared.config.trials
         dense = records.get(DENSE.id)
-        left = (total - len(records)) * float(np.mean(self.recent)) if self.recent else None
+        members = front(records.values(), self.prepared.objectives)
+        todo = total - len(records) + len(members) + 1  # a finalist costs about what a trial costs
+        left = todo * float(np.mean(self.recent)) if self.recent else None
         return Status(
             done=len(records),
             total=total,
             failed=sum(record.score is None for record in records.values()),
-            front_size=len(front(records.values(), self.prepared.objectives)),
+            front_size=len(members),
             best=best_so_far(list(records.values()), dense),
             elapsed_s=self.last - self.started,
             seconds_left=left,
