@@ -137,11 +137,9 @@ def test_trials_cannot_be_taken_back(command: Command, run: Path) -> None:
 
 
 def test_missed_goals_are_exit_6_with_the_nearest_shown(command: Command, quick: Arguments, tmp_path: Path) -> None:
-    done = search(command, quick, out=tmp_path / "out", min_speedup=1000)
+    done = search(command, quick, out=tmp_path / "out", min_speedup=1000, trials=2)
     assert done.code == 6
     assert_said(done.out, "(?i)(goal|nearest|closest)")
-    again = search(command, quick, out=tmp_path / "again", max_accuracy_drop=0.9)
-    assert again.code == 0
 
 
 def test_a_collapse_is_exit_6_and_keeps_everything(
