@@ -40,8 +40,9 @@ class Cut(Edit):
             copies[old] = self._rewrite(old, new)
         self.graph.set_codegen(self._captured.graph._codegen)
         self.graph.eliminate_dead_code()
-        specs = (self._captured.in_spec, self._captured.out_spec)
-        return GraphNet(self.graph, state, self.constants, specs)
+        used = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
+        constants = {name: value for name, value in self.constants.items() if name in used}
+        return GraphNet(self.graph, state, constants, (self._captured.in_spec, self._captured.out_spec))
 
     def _refuse_empty(self) -> None:
         for axis, node in self._analysis.dimensions:
