@@ -109,6 +109,8 @@ def start(
     """
     observer = observer or Silent()
     began = time.monotonic()
+    if out is not None:
+        RunDirectory.free(out)
     prepared = prepare(config, observer, task=task)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     directory = RunDirectory.create(out or default_out(prepared.task.name, config.profile.name, stamp))

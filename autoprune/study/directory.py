@@ -46,19 +46,28 @@ class RunDirectory:
 
     @classmethod
     def create(cls, root: Path) -> "RunDirectory":
-        """A new run in ``root``, which may exist but must be empty.
+        """A new run in ``root``.
 
         Raises:
-            RunError: it holds something, or cannot be written.
+            RunError: it is not `free`, or cannot be written.
         """
-        directory = cls(root)
+        cls.free(root)
+        with _said(root):
+            (root / "trials").mkdir(parents=True, exist_ok=True)
+        return cls(root)
+
+    @staticmethod
+    def free(root: Path) -> None:
+        """Whether a new run may be made in ``root``: it does not exist, or is an empty folder.
+
+        Raises:
+            RunError: it holds something; says what to do.
+        """
         with _said(root):
             if root.exists() and (not root.is_dir() or any(root.iterdir())):
-                if directory.run.is_file():
+                if (root / "run.json").is_file():
                     raise RunError(f"{root} already holds a run: continue it with 'autoprune resume {root}'.")
                 raise RunError(f"{root} is not an empty folder: give another --out.")
-            directory.trials.mkdir(parents=True, exist_ok=True)
-        return directory
 
     @classmethod
     def open(cls, root: Path) -> "RunDirectory":

@@ -88,6 +88,14 @@ def test_the_same_seed_tries_the_same_first_recipes(finished: autoprune.Run, qui
     assert [record.recipe.id for record in read_story(again.directory).records] == first
 
 
+def test_three_objectives_none_of_them_latency(quick: Arguments, tmp_path: Path) -> None:
+    names = ["accuracy", "size_bytes", "peak_memory_bytes"]
+    run = autoprune.search(**quick, trials=4, objectives=names, out=tmp_path / "run")
+    assert run.document["objectives"] == names
+    assert all(record.score and record.score.peak_memory_bytes for record in read_story(run.directory).records)
+    assert min(m["size_bytes"] for m in run.front) < run.document["baseline"]["size_bytes"]
+
+
 def test_a_task_without_test_split_says_so(quick: Arguments, tmp_path: Path) -> None:
     run = autoprune.search(**{**quick, "task": quick["task"] + ":without_test"}, trials=3, out=tmp_path / "run")
     assert {model["split"] for model in run.front} == {"validation"}

@@ -25,8 +25,8 @@ class LeastSquares:
     Layers are taken in topological order; each sees the input that the layers before it, refitted, give. At most
     ``rows`` output positions of ``samples`` training samples (fewer of large ones: ``elements`` input numbers in all)
     make the normal equations, summed in float32 and solved in float64, damped towards the weights that the cut left by
-    ``damping`` times their mean diagonal. A layer without a bias takes the constant part into the BatchNorm that follows it. No layer's calibration
-    error grows: one that would is left as it was.
+    ``damping`` times their mean diagonal. A layer without a bias takes the constant part into the BatchNorm that
+    follows it. No layer's calibration error grows: one that would is left as it was.
 
     Source: He, Zhang and Sun 2017, "Channel Pruning for Accelerating Very Deep Neural Networks", section 3.1.
     """
