@@ -195,6 +195,17 @@ class Normed(nn.Module):
         return self.fc(F.relu(self.second(F.relu(self.first(x)))).mean(2))
 
 
+class Unit(nn.Module):
+    """Vectors of length one: ``F.normalize`` expands the length with ``expand_as``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fc = nn.Linear(12, 16), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.normalize(self.first(x), dim=-1))
+
+
 class Patches(nn.Module):
     """Windows unfolded, weighted and folded back."""
 
@@ -241,6 +252,7 @@ CASES = {
         TOKENS,
         {f"{n}.parametrizations.weight{k}": s for n, k, s in (("first", "", 4), ("first", "#2", 2), ("second", "", 2))},
     ),
+    "unit": (Unit, TOKENS, {"first": 16}),
     "patches": (Patches, IMAGE, {"conv.0": 6}),
     "unknown": (Unknown, TOKENS, {"b": 16}),
 }

@@ -60,7 +60,7 @@ def squeeze(coupling: Coupling, node: Node) -> Axes:
 
 @rule("expand", "expand_as", "broadcast_to")
 def expand(coupling: Coupling, node: Node) -> Axes:
-    """A copied dimension may be cut with whatever it meets later."""
+    """A copied dimension may be cut with whatever it meets later; ``expand_as`` takes the size of the other tensor."""
     coupling.carries_zero(node, positional(node))
     source = positional(node)
     assert isinstance(source, Node)
@@ -70,6 +70,8 @@ def expand(coupling: Coupling, node: Node) -> Axes:
     for dim, size in enumerate(sizes(node)):
         if dim >= lead and before[dim - lead] == after[dim]:
             result.append(axes[dim - lead])
+        elif has_argument(node, "other"):
+            result.append(coupling.axes(argument(node, "other"))[dim])
         else:
             static = size is not None and size > 1 and has_argument(node, "size")
             result.append(coupling.atoms.fresh(size) if static and size is not None else None)
