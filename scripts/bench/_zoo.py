@@ -184,7 +184,7 @@ def _tokens(batch: int) -> tuple[Tensor, ...]:
 
 def _cifar_resnet(depth: int) -> nn.Module:
     sys.path.append(str(Path(__file__).parents[2]))
-    return importlib.import_module("tests.models").cifar_resnet(depth)
+    return importlib.import_module("autoprune.tasks.nets.resnet_cifar").cifar_resnet(depth).eval()
 
 
 def _declare_operators() -> None:
