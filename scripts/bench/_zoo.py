@@ -6,10 +6,8 @@ where it allows one.
 
 import importlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import _blocks
@@ -183,8 +181,9 @@ def _tokens(batch: int) -> tuple[Tensor, ...]:
 
 
 def _cifar_resnet(depth: int) -> nn.Module:
-    sys.path.append(str(Path(__file__).parents[2]))
-    return importlib.import_module("autoprune.tasks.nets.resnet_cifar").cifar_resnet(depth).eval()
+    from autoprune.tasks.nets.resnet_cifar import cifar_resnet
+
+    return cifar_resnet(depth).eval()
 
 
 def _declare_operators() -> None:
