@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from autoprune.documents import Strict, find_document, read_yaml, shipped_folder
 from autoprune.errors import TargetError, UsageError
@@ -48,7 +48,6 @@ class HardwareProfile(Strict):
     options: RuntimeOptions = RuntimeOptions()
     timing: TimingPolicy = TimingPolicy()
     capabilities: Capabilities = Capabilities()
-    memory_bytes: NonNegativeInt | None = None
 
 
 def load_profile(name: str) -> HardwareProfile:

@@ -11,9 +11,9 @@ from typing import Any
 from autoprune.cli._options import JsonOption
 
 EXTRAS = {
-    "ray": ("ray", "spread trials over machines"),
-    "mobile": ("executorch", "time on the mobile CPU runtimes"),
-    "tensorrt": ("tensorrt", "time on NVIDIA devices"),
+    "ray": ("ray", "spread trials over machines; not used by this version yet"),
+    "mobile": ("executorch", "time on the mobile CPU runtimes; not used by this version yet"),
+    "tensorrt": ("tensorrt", "time on NVIDIA devices; not used by this version yet"),
     "hf": ("transformers", "Hugging Face models"),
 }
 

@@ -201,7 +201,10 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
         )
     except StageError as error:
         raise CaptureError(f"The dense model of task '{info.task_name}' cannot be used: {error}") from error
-    run_trials(prepared, evaluator, ledger, observer)
+    try:
+        run_trials(prepared, evaluator, ledger, observer)
+    finally:
+        ledger.close()
     check_dense(ledger.records)
     finals = measure_finalists(prepared, evaluator, ledger, observer)
     directory.write(directory.finals, finals.model_dump(mode="json"))

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from autoprune.devices import Device, open_device
 from autoprune.engine.config import GroupInfo, RunInfo, SearchConfig
 from autoprune.engine.observer import Observer
-from autoprune.errors import CaptureError, RunError
+from autoprune.errors import CaptureError, RunError, StageError, TargetError
 from autoprune.graph.model import PrunableGraph
 from autoprune.pareto import Objective, objectives
 from autoprune.space import BoundSpace
@@ -56,7 +56,7 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
     space = config.space.bind(
         graph.groups,
         precisions=config.profile.capabilities.precisions,
-        channel_multiple=device.channel_multiple(),
+        channel_multiple=_channel_multiple(device),
         seed=config.seed,
     )
     return Prepared(config, task, graph, device, space, {**fingerprint(task), "device": device.fingerprint})
@@ -138,3 +138,14 @@ def _spec(config: SearchConfig) -> str:
             "This run was started from Python with a Task object: give it again, autoprune.resume(..., task=...)."
         )
     return config.task
+
+
+def _channel_multiple(device: Device) -> int:
+    """As declared or probed; raises TargetError where the device does not settle."""
+    try:
+        return device.channel_multiple()
+    except StageError as error:
+        raise TargetError(
+            f"The device of target '{device.profile.name}' cannot be probed: {error} Try again when it is quieter, or "
+            "declare capabilities.channel_multiple in a profile of your own."
+        ) from error

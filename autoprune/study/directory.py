@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from autoprune.errors import RunError, RunLockedError
 from autoprune.records import TrialRecord
 
+RESTORE = "Restore it from a copy, or start a new run."
+
 
 class RunDirectory:
     """Paths and files of one run.
@@ -149,11 +151,10 @@ class RunDirectory:
             try:
                 record = TrialRecord.model_validate(self.read(path))
             except ValidationError as error:
-                raise RunError(
-                    f"{path} is corrupted: {error.errors()[0]['msg']}. Delete it to try it again."
-                ) from error
+                raise RunError(f"{path} is corrupted: {error.errors()[0]['msg']}. {RESTORE}") from error
             if record.recipe.id != path.stem:
-                raise RunError(f"{path} is corrupted: it holds recipe {record.recipe.id}. Delete it to try it again.")
+                holds = record.recipe.id
+                raise RunError(f"{path} is corrupted: it holds recipe {holds}. {RESTORE}")
             found[path.stem] = record
         return found
 

@@ -44,13 +44,19 @@ class Ledger:
         self._suggest = suggest
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self._said():
+            self._storage = _storage(directory.study)
             self.study = optuna.create_study(
                 study_name="autoprune",
-                storage=_storage(directory.study),
+                storage=self._storage,
                 directions=["maximize" if objective.maximize else "minimize" for objective in objectives],
                 load_if_exists=True,
             )
             self._reconcile()
+
+    def close(self) -> None:
+        """Let go of the database, so that what it has in its write-ahead log is in its file."""
+        self._storage.scoped_session.remove()
+        self._storage.engine.dispose()
 
     @property
     def order(self) -> list[str]:

@@ -90,7 +90,7 @@ def test_a_trial_under_another_name_is_named(command: Command, run: Path) -> Non
     shutil.copy(first, second)
     done = command("show", run)
     assert done.code == 5
-    assert_said(done.said, f"{second.name} is corrupted: it holds recipe {first.stem}. Delete it to try it again")
+    assert_said(done.said, f"{second.name} is corrupted: it holds recipe {first.stem}. Restore it from a copy")
 
 
 @pytest.mark.parametrize("spoil", [garbage, half])
