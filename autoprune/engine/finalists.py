@@ -11,6 +11,7 @@ from torch import nn
 
 from autoprune.compress import select
 from autoprune.documents import Strict
+from autoprune.engine.held_out import HeldOut
 from autoprune.engine.observer import Observer
 from autoprune.engine.prepare import Prepared
 from autoprune.errors import RunError, SearchError, StageError, TaskError
@@ -21,6 +22,7 @@ from autoprune.pareto import front
 from autoprune.recipe import DENSE, Recipe
 from autoprune.records import Artifact, Measurement, Score, TrialRecord
 from autoprune.study import Ledger, RunDirectory
+from autoprune.task import Task
 
 MOST = 10  # finalists; a longer front is thinned evenly along its latencies
 
@@ -70,10 +72,12 @@ def measure_finalists(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, 
     made, left_out = _export_all(_finalists(prepared, ledger), evaluator, observer)
     observer.stage(f"timing {len(made)} finalists against each other")
     timed = evaluator.time({recipe: one.artifact for recipe, one in made.items()})
+    held_out = HeldOut(ledger.directory, prepared.fingerprints["data"])
     finals = []
     for number, (recipe, one) in enumerate(made.items(), 1):
         observer.stage(f"scoring finalist {number} of {len(made)}")
-        finals.append(_score(prepared, evaluator, one, timed[recipe], timed["reference"].median_ms))
+        latency, dense_ms = timed[recipe], timed["reference"].median_ms
+        finals.append(_score(prepared, evaluator, one, held_out, latency=latency, reference_ms=dense_ms))
         write_bundle(
             ledger.directory.front / recipe,
             recipe=one.record.recipe,
@@ -124,15 +128,20 @@ def _export_all(
     return made, left_out
 
 
-def _score(prepared: Prepared, evaluator: Evaluator, one: _Made, latency: Measurement, reference_ms: float) -> Finalist:
+def _score(
+    prepared: Prepared,
+    evaluator: Evaluator,
+    one: _Made,
+    held_out: HeldOut,
+    *,
+    latency: Measurement,
+    reference_ms: float,
+) -> Finalist:
     task, recipe, device = prepared.task, one.record.recipe, prepared.device
     validation, samples = evaluator.accuracy(one.artifact, task.validation)
     accuracy = validation
     if task.test is not None:
-        try:
-            accuracy, samples = evaluator.accuracy(one.artifact, task.test)
-        except Exception as error:  # only the first batch of it was looked at before
-            raise TaskError(f"Task '{task.name}': the test split cannot be scored: {error}") from error
+        accuracy, samples = held_out.score(one.artifact.sha256, lambda: _on_test(task, evaluator, one.artifact))
     score = Score(
         accuracy=accuracy,
         samples=samples,
@@ -152,6 +161,14 @@ def _score(prepared: Prepared, evaluator: Evaluator, one: _Made, latency: Measur
         kept={g.id: recipe.choices[g.id].units if g.id in recipe.choices else g.size for g in prepared.graph.groups},
         operators=tuple(OperatorRow(name=o.name, op_type=o.op_type, time_us=o.time_us) for o in operators),
     )
+
+
+def _on_test(task: Task, evaluator: Evaluator, artifact: Artifact) -> tuple[float, int]:
+    assert task.test is not None
+    try:
+        return evaluator.accuracy(artifact, task.test)
+    except Exception as error:  # the metric is the user's, and saw nothing of this split before
+        raise TaskError(f"Task '{task.name}': the test split cannot be scored: {error}") from error
 
 
 def thinned(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:

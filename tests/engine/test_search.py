@@ -15,6 +15,7 @@ import onnxruntime
 import optuna
 import pytest
 from optuna.trial import TrialState
+from torch import Tensor
 
 import autoprune
 from autoprune.engine import configure, start
@@ -80,6 +81,28 @@ def test_optuna_reads_the_study(finished: autoprune.Run) -> None:
 
 def test_test_split_is_for_finalists_alone(finished: autoprune.Run) -> None:
     assert {model["split"] for model in finished.front} == {"test"}
+
+
+def test_the_test_split_scores_an_artifact_once(quick: Arguments, tmp_path: Path) -> None:
+    from tests.engine.small import task
+
+    scored: list[int] = []
+
+    def metric(outputs: Tensor, targets: Tensor) -> float:
+        scored.append(len(targets))
+        return float((outputs.argmax(1) == targets).float().mean())
+
+    test = task().test
+    assert test
+    own = dataclasses.replace(task(), metric=metric, test=test[:5])
+    run = autoprune.search(task=own, target=quick["target"], space=quick["space"], trials=3, out=tmp_path / "run")
+    finalists = scored.count(160)
+    assert finalists == len(json.loads((run.directory / "finals.json").read_text())["finalists"]) + 1
+    extended = autoprune.resume(run.directory, trials=4, task=own)
+    assert scored.count(160) <= finalists + 1, "finalists were scored on the test split again"
+    assert {one["accuracy"] for one in run.front} >= {
+        one["accuracy"] for one in extended.front if one["recipe"] in {known["recipe"] for known in run.front}
+    }
 
 
 def test_the_same_seed_tries_the_same_first_recipes(finished: autoprune.Run, quick: Arguments, tmp_path: Path) -> None:
