@@ -8,7 +8,6 @@ between save next to nothing.
 import contextlib
 import hashlib
 import math
-import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from pydantic import PositiveFloat, PositiveInt, ValidationError
 from autoprune.devices._base import Device
 from autoprune.devices.timing import measure_together
 from autoprune.documents import Strict
+from autoprune.files import write_whole
 from autoprune.hardware import TimingPolicy
 from autoprune.records import Artifact
 
@@ -57,7 +57,7 @@ def staircase(device: Device) -> Staircase:
     with device.lease():
         found = probe(device)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs seconds next time
-        _write(path, found.model_dump_json(indent=1))
+        write_whole(path, found.model_dump_json(indent=1).encode())
     return found
 
 
@@ -133,11 +133,3 @@ def convolutions(width: int, *, kernel: int, layers: int, size: int) -> "ModelPr
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("input", last)]
     graph = helper.make_graph(nodes, "convolutions", ends[:1], ends[1:], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import inspect
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from inspect import Parameter
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.fx import Graph
 
 from autoprune.errors import StageError
+from autoprune.files import write_whole
 from autoprune.records import Artifact
 
 if TYPE_CHECKING:
@@ -101,19 +101,8 @@ def finish(model: onnx_ir.Model, path: Path) -> Artifact:
         raise StageError(
             f"The model does not fit in one ONNX file of {MAX_BYTES} bytes: {error}", kind="export"
         ) from error
-    _write_atomically(path, data)
+    write_whole(path, data)
     return Artifact(path=path, precision="fp32", sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` is absent, old or whole when this process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def capture_program(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from autoprune.errors import RunError, RunLockedError
+from autoprune.files import write_whole
 from autoprune.records import TrialRecord
 
 RESTORE = "Restore it from a copy, or start a new run."
@@ -26,6 +28,7 @@ class RunDirectory:
         study.db        the Optuna study (SQLite)
         trials/ID.json  one TrialRecord per recipe, written before the study is told
         run.json        resolved configuration, versions, fingerprints
+        test.json       what the test split said of finalists, each asked once
         finals.json     the finalists, measured against each other
         log.jsonl       what happened, one JSON object a line
         pareto.json     the front, when the run is finished
@@ -40,6 +43,7 @@ class RunDirectory:
         self.trials = root / "trials"
         self.run = root / "run.json"
         self.log = root / "log.jsonl"
+        self.test = root / "test.json"
         self.finals = root / "finals.json"
         self.pareto = root / "pareto.json"
         self.report = root / "report.html"
@@ -60,15 +64,15 @@ class RunDirectory:
 
     @staticmethod
     def free(root: Path) -> None:
-        """Whether a new run may be made in ``root``: it does not exist, or is an empty folder.
+        """Whether a new run may be made in ``root``: it does not exist, is empty, or was left by a start that died.
 
         Raises:
             RunError: it holds something; says what to do.
         """
         with _said(root):
-            if root.exists() and (not root.is_dir() or any(root.iterdir())):
-                if (root / "run.json").is_file():
-                    raise RunError(f"{root} already holds a run: continue it with 'autoprune resume {root}'.")
+            if (root / "run.json").is_file():
+                raise RunError(f"{root} already holds a run: continue it with 'autoprune resume {root}'.")
+            if root.exists() and not (root.is_dir() and all(_of_a_start(path) for path in root.iterdir())):
                 raise RunError(f"{root} is not an empty folder: give another --out.")
 
     @classmethod
@@ -104,7 +108,7 @@ class RunDirectory:
             lock.release()
 
     def write(self, path: Path, document: Any) -> None:
-        """Write ``document`` as JSON so that the file is whole or not there: temporary file, fsync, rename."""
+        """Write ``document`` as JSON so that the file is whole or not there, also after a power cut."""
         self.write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
     def write_text(self, path: Path, text: str) -> None:
@@ -113,17 +117,8 @@ class RunDirectory:
         Raises:
             RunError: the folder cannot be written or the disk is full; what was there before is untouched.
         """
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         with _said(path):
-            try:
-                with draft.open("w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.replace(path)
-                _sync_folder(path.parent)
-            finally:
-                draft.unlink(missing_ok=True)
+            write_whole(path, text.encode(), durable=True)
 
     def read(self, path: Path) -> Any:
         """The JSON document at ``path``.
@@ -174,20 +169,16 @@ def _said(path: Path) -> Iterator[None]:
         raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
+def _of_a_start(path: Path) -> bool:
+    """Whether a run that was killed before it had its ``run.json`` may have left ``path``."""
+    if path.is_dir():
+        return path.name == "trials" and not any(path.iterdir())
+    return path.name in {".lock", "driver.json"} or fnmatch(path.name, ".*.json.*.tmp")
+
+
 def _driver(owner: Path) -> str:
     try:
         known = json.loads(owner.read_text(encoding="utf-8"))
         return f"the process with pid {known['pid']} on host {known['host']}"
     except (OSError, ValueError, KeyError):
         return "another process"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; only POSIX systems can open a folder for it."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

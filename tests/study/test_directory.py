@@ -137,3 +137,14 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         assert directory.records() == {DENSE.id: RECORD}
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_start_that_was_killed_early_leaves_its_folder_free(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    (root / "trials").mkdir(parents=True)
+    for name in (".lock", "driver.json", ".run.json.123.tmp"):
+        (root / name).touch()
+    RunDirectory.create(root)
+    (root / "trials" / "a.json").touch()
+    with pytest.raises(RunError, match="not an empty folder"):
+        RunDirectory.create(root)
