@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.cli._options import JsonOption
+from autoprune.errors import TargetError
 
 EXTRAS = {
     "ray": ("ray", "spread trials over machines; not used by this version yet"),
@@ -19,7 +20,7 @@ EXTRAS = {
 
 
 def doctor(*, json: JsonOption = False) -> int:
-    """Say what is installed, which runtimes work, what is missing and how to get it."""
+    """Say what is installed, which runtimes work, what is missing and how to get it; 2 when a runtime does not work."""
     from autoprune.cli._output import print_json, print_table
 
     found: dict[str, Any] = {
@@ -28,10 +29,10 @@ def doctor(*, json: JsonOption = False) -> int:
         "runtimes": _runtimes(),
         "extras": _extras(),
     }
-    broken = [row for row in found["runtimes"] if not row["works"]]
+    code = 0 if all(row["works"] for row in found["runtimes"]) else TargetError.exit_code
     if json:
         print_json(found)
-        return int(bool(broken))
+        return code
     print_table(["MACHINE", ""], [[key, str(value)] for key, value in found["machine"].items()])
     print_table(["PACKAGE", "VERSION"], [[row["name"], row["version"]] for row in found["packages"]])
     print_table(
@@ -42,7 +43,7 @@ def doctor(*, json: JsonOption = False) -> int:
         ["EXTRA", "INSTALLED", "FOR", "HOW TO GET IT"],
         [[row["name"], row["version"] or "no", row["purpose"], row["install"]] for row in found["extras"]],
     )
-    return int(bool(broken))
+    return code
 
 
 def _machine() -> dict[str, Any]:
