@@ -52,6 +52,7 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
     device = open_device(config.profile)
     observer.stage("analysing the model")
     graph = capture(task)
+    _check_batch(graph, task)
     observer.stage("probing the device")
     space = config.space.bind(
         graph.groups,
@@ -77,6 +78,15 @@ def capture(task: Task) -> PrunableGraph:
             + (f" ({reasons})." if reasons else ".")
         )
     return graph
+
+
+def _check_batch(graph: PrunableGraph, task: Task) -> None:
+    if not graph.dynamic_batch:
+        raise CaptureError(
+            f"The model of task '{task.name}' works with batches of {len(task.example_inputs[0])} only: torch.export "
+            "cannot make its batch size variable, and candidates are recovered and scored in larger batches. Look in "
+            "forward() for a size of the batch written as a number, such as x.reshape(1, -1) for x.flatten(1)."
+        )
 
 
 @contextmanager

@@ -142,6 +142,15 @@ def test_a_model_that_cannot_be_exported(command: Command, own_task: OwnTask) ->
     assert len(done.err.splitlines()) == 1, "torch.export prints the graph so far"
 
 
+def test_a_model_with_its_batch_size_baked_in(command: Command, own_task: OwnTask, quick: dict[str, str]) -> None:
+    before = NET.format("return self.c(torch.stack([self.b(row) for row in x]))")
+    path = own_task("model=lambda: net", before=before)
+    assert command("explain", "--task", path).code == 0
+    done = command("search", "--task", path, "--target", quick["target"])
+    assert done.code == 4
+    assert_said(done.said, "model of task 'small' works with batches of 2 only")
+
+
 def test_explain_names_the_operator_in_the_way(command: Command, own_task: OwnTask) -> None:
     before = NET.format("return self.c(torch.cumprod(torch.relu(self.b(x)), 1))")
     done = command("explain", "--task", own_task("model=lambda: net", before=before))
