@@ -30,7 +30,7 @@ class Measurement(Strict):
         low_ms, high_ms: the 95 % interval of the median by order statistics over the block medians; each block is a
             fresh session where the runtime can renew one, so that it holds for another session of the same artifact.
         samples_ms: samples that counted, in the order taken; every k-th where there are more than 1,000.
-        disturbed: other work used the device while it was timed, or most blocks had to be dropped.
+        disturbed: other work used the device while much of it was timed, or most blocks had to be dropped.
         conditions: clocks, governor, temperature, load: what could be read, as read.
     """
 

@@ -16,8 +16,9 @@ Where blocks were dropped, the interval reaches from the lowest block to the med
 only adds time, so the undisturbed median lies between.
 
 Other work on the device is watched through `Session.foreign_seconds`. A block beside which it took more than
-``FOREIGN_SHARE`` of the device is loud; quiet blocks are preferred, and a result that loud blocks entered, or for which
-most blocks had to be dropped, is marked as disturbed.
+``FOREIGN_SHARE`` of the device is loud; quiet blocks are preferred. A result is marked as disturbed that loud blocks
+entered, beside which more than ``LOUD_SHARE`` of the blocks were loud (work that comes and goes leaves its traces in
+caches and clocks), or for which most blocks had to be dropped.
 """
 
 import math
@@ -37,6 +38,7 @@ from autoprune.hardware import TimingPolicy
 from autoprune.records import Measurement
 
 FOREIGN_SHARE = 0.2
+LOUD_SHARE = 0.25
 PREEMPTED = 10  # times settle_percent
 CONFIDENCE = 0.95
 WINDOW = 3
@@ -182,7 +184,9 @@ class _Timer:
         counted = self._counted()
         limit = min(block.median for block in counted) * (1 + self.policy.settle_percent / 100)
         dropped = sum(block.median > limit for block in self.window)
-        return any(block.loud for block in counted) or dropped > len(self.window) / 2
+        loud = sum(block.loud for block in self.window)
+        often = loud > LOUD_SHARE * len(self.window) or dropped > len(self.window) / 2
+        return often or any(block.loud for block in counted)
 
     def summarise(self, circumstances: Circumstances) -> Measurement:
         counted = self._counted()

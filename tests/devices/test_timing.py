@@ -225,9 +225,14 @@ class Loud(FakeSession):
 
 
 def test_loud_blocks_are_repeated_until_quiet_ones_suffice() -> None:
-    session = Loud(loud_blocks=4)
+    session = Loud(loud_blocks=3)
     assert not measure(session, POLICY, HERE).disturbed
-    assert session.renewals == 4 + POLICY.blocks
+    assert session.renewals == 3 + POLICY.blocks
+
+
+def test_load_that_was_there_for_long_is_flagged_though_quiet_blocks_sufficed() -> None:
+    session = Loud(loud_blocks=2 * POLICY.blocks - 5)
+    assert measure(session, POLICY, HERE).disturbed
 
 
 def test_lasting_foreign_load_is_flagged_and_costs_a_bounded_time() -> None:
