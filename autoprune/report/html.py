@@ -1,18 +1,14 @@
-"""The report as one HTML file that loads nothing: style, plots and the library that draws them are inside."""
+"""The report of a run as one HTML file."""
 
-import base64
-import gzip
-import json
 import shlex
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from autoprune.records import Failure
 from autoprune.report import words
 from autoprune.report.data import Finalist, RunReport
 from autoprune.report.figures import figures
+from autoprune.report.page import render_page
 
 
 @dataclass(frozen=True)
@@ -27,22 +23,10 @@ class Tile:
 
 def render_html(report: RunReport) -> str:
     """The whole file, about 2 MB: nearly all of it is plotly.js, compressed."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("autoprune.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    plots = figures(report)
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
+        figures(report),
         report=report,
-        words=words,
-        plots=plots,
-        plots_json=_embedded(plots),
-        plotly=_plotly(),
         tiles=tiles(report),
         failures=[
             (n, r.recipe.id, r.outcome) for n, r in enumerate(report.records, 1) if isinstance(r.outcome, Failure)
@@ -99,20 +83,3 @@ def snippet(chosen: Finalist, report: RunReport) -> str:
 def _share(name: str, new: float, old: float, *, unit: Any) -> Tile:
     change = f"{100 * (new / old - 1):+.0f}{words.NBSP}%".replace("-", words.MINUS) if old else ""
     return Tile(name, unit(new), unit(old), change)
-
-
-def _embedded(plots: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(plots, allow_nan=False).replace("<", "\\u003c")
-
-
-@cache
-def _plotly() -> str:
-    """plotly.js as the Python package carries it, gzip and Base64: a third of its size."""
-    from importlib.util import find_spec
-
-    spec = find_spec("plotly")
-    assert spec is not None
-    assert spec.origin is not None
-    source = Path(spec.origin).parent / "package_data" / "plotly.min.js"
-    return base64.b64encode(gzip.compress(source.read_bytes(), 9, mtime=0)).decode()
