@@ -3,6 +3,7 @@
 ::
 
     errors        one exception tree, drawn in its docstring
+    files         files that are whole or not there
     documents     YAML read safely into strict models; the folders of documents that ship
     plugins       implementations by name: ours, and those that installed packages add
     task          Task: what the user brings
@@ -16,6 +17,7 @@
     export/       model -> Artifact (ONNX), parity, bundles for deployment
     devices/      Artifact -> Measurement: one timing loop, one file per runtime
     evaluate      Recipe -> TrialRecord: runs the stages in order
+    latency/      what cutting each group saves on one device: tables, measured end to end, and their bias
     study/        the run directory: SQLite study, result files, lock, resume, reconcile
     strategies/   which recipe next
     report/       tables, plots, HTML

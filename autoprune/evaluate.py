@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from math import isfinite
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from autoprune.task import Batches
 
 CALIBRATION_SAMPLES = 128
+SKETCH_SAMPLES = 2  # enough for activations to have a range
 LITTLE_SPACE = 1_000_000  # bytes; an export that fails with less free than that failed for want of it
 Notify = Callable[[Stage], None]
 
@@ -170,15 +171,13 @@ class Evaluator:
         """The artifact of ``module`` in the recipe's precision; ``fresh`` does without the fast path."""
         inputs = self.task.example_inputs
         artifact = export_fresh(module, inputs, path) if fresh else self.exporter.export(module, path)
-        if recipe.precision == "fp32":
-            return artifact
-        quantize_onnx(artifact.path, artifact.path, self._calibration)
-        return Artifact(
-            path=artifact.path,
-            precision=recipe.precision,
-            sha256=_sha256(artifact.path),
-            size_bytes=artifact.path.stat().st_size,
-        )
+        return _in_precision(artifact, recipe, self._calibration)
+
+    def sketch(self, recipe: Recipe) -> Artifact:
+        """An artifact with the recipe's shapes and precision, to be timed and nothing else: its weights are as cut."""
+        module = self.graph.cut(select(recipe, self.saliencies)).eval()
+        artifact = self.exporter.export(module, self.work / f"sketch-{recipe.id}.onnx")
+        return _in_precision(artifact, recipe, [tuple(array[:SKETCH_SAMPLES] for array in self._calibration[0])])
 
     def parity(self, artifact: Artifact, module: nn.Module) -> float:
         """Largest difference between the artifact's and the module's outputs; raises StageError if too large."""
@@ -208,6 +207,18 @@ class Evaluator:
         if not isfinite(value):
             raise StageError(f"The metric of the artifact is {value}.", kind="metric")
         return value, sum(len(target) for target in targets)
+
+
+def _in_precision(artifact: Artifact, recipe: Recipe, calibration: Iterable[tuple[np.ndarray, ...]]) -> Artifact:
+    if recipe.precision == "fp32":
+        return artifact
+    quantize_onnx(artifact.path, artifact.path, calibration)
+    return Artifact(
+        path=artifact.path,
+        precision=recipe.precision,
+        sha256=_sha256(artifact.path),
+        size_bytes=artifact.path.stat().st_size,
+    )
 
 
 def _failure(error: Exception, stage: Stage) -> Failure:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from autoprune.cli import doctor, explain, export, lists, report, resume, search, show
+from autoprune.cli import calibrate, doctor, explain, export, lists, report, resume, search, show
 from autoprune.cli._crash import crash_report
 from autoprune.errors import AutopruneError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (search, resume, show, report, export, explain, doctor):
+for module in (search, resume, show, report, export, explain, calibrate, doctor):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 for command in (lists.tasks, lists.spaces, lists.targets):
     app.command()(command)

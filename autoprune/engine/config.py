@@ -83,6 +83,11 @@ class RunInfo(Strict):
 
 
 def default_out(task: str, target: str, stamp: str) -> Path:
-    """``runs/<task>-<target>-<time>`` with what a file name cannot hold left out."""
-    clean = ("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in (task, target, stamp))
-    return Path("runs") / "-".join(part.encode()[:LONGEST].decode(errors="ignore") for part in clean)
+    """``runs/<task>-<target>-<time>``."""
+    return Path("runs") / default_name(task, target, stamp)
+
+
+def default_name(*parts: str) -> str:
+    """The parts, joined by hyphens, with what a file name cannot hold left out."""
+    clean = ("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in parts)
+    return "-".join(part.encode()[:LONGEST].decode(errors="ignore") for part in clean)

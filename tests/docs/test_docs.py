@@ -15,6 +15,7 @@ from autoprune.cli.main import app
 from autoprune.documents import parse_yaml
 from autoprune.hardware import HardwareProfile
 from autoprune.space import SearchSpace
+from tests.cli.conftest import Command
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -80,32 +81,37 @@ def test_scripts_are_programs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_run(page: Path, tmp_path: Path) -> None:
-    """As they stand, in one folder a page; the search of one's own model is cut short."""
+def test_commands_run(
+    page: Path,
+    command: Command,
+    quick: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one folder a page; searches time in a hurry, and that of one's own model is cut short."""
     shutil.copy(SMALL, tmp_path / "my.py")
     for name, content in re.findall(r"^```python file=(\S+)\n(.*?)^```", page.read_text(), flags=re.S | re.M):
         (tmp_path / name).write_text(content)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    monkeypatch.chdir(tmp_path)
     for line in commands(page):
         words = shlex.split(line)
         if words[0] == "pip" or words[0].startswith("scripts/") or "FILE" in line:
             continue  # CI installs and tests; FILE stands for what only the reader has
+        if words[0] == "python":
+            subprocess.run([sys.executable, *words[1:]], check=True)
+            continue
+        if words[1] in {"search", "calibrate"}:
+            words += ["--target", quick["target"]]  # of an option that is given twice, the last one holds
         if words[1] == "search" and "my.py" in words:
             words += ["--trials", "2", "--max-accuracy-drop", "0.9"]
-        done = subprocess.run(
-            [sys.executable, *(words[1:] if words[0] == "python" else ["-m", *words])],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode in ((0, 6) if words[1] in {"search", "resume"} else (0,)), f"{line}\n{done.stderr}"
+        done = command(*words[1:])
+        assert done.code in ((0, 6) if words[1] in {"search", "resume"} else (0,)), f"{line}\n{done.err}"
 
 
 @pytest.mark.slow
-def test_the_readmes_python_runs(tmp_path: Path) -> None:
+def test_the_readmes_python_runs(tmp_path: Path, quick: dict[str, str]) -> None:
     (block,) = blocks(ROOT / "README.md", "python")
+    block = block.replace('target="cpu"', f"target={quick['target']!r}")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

@@ -1,0 +1,206 @@
+"""Time recipes until the table predicts well, then time others to see how well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autoprune.latency.plan import POOL, informative, scattered, sweeps
+from autoprune.latency.regress import Z95, Arithmetic, Regression, deviations
+from autoprune.latency.table import Bias, Cell, HeldOut, LatencyTable, Observation, PrecisionTable, Purpose
+from autoprune.recipe import Keep, Recipe
+
+if TYPE_CHECKING:
+    from autoprune.evaluate import Evaluator
+    from autoprune.hardware import Precision
+    from autoprune.latency.store import Store
+    from autoprune.space import BoundSpace
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        tolerance_percent: stop when no recipe's predicted latency is less sure than this (one standard deviation).
+        most: joint recipes per precision, even where the tolerance is not reached.
+        held_out: recipes per precision that only tell the bias.
+        together: recipes timed interleaved with the dense model at a time.
+        seed: of the recipes that are drawn.
+    """
+
+    tolerance_percent: float = 0.35
+    most: int = 48
+    held_out: int = 20
+    together: int = 6
+    seed: int = 0
+
+
+@dataclass
+class Calibration:
+    """The measuring of one model on one device; `run` it."""
+
+    evaluator: Evaluator
+    space: BoundSpace
+    store: Store
+    effort: Effort = Effort()
+    say: Say = lambda text: None
+    known: dict[str, Observation] = field(init=False)
+    arithmetic: Arithmetic = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.known = self.store.read()
+        self.arithmetic = arithmetic(self.evaluator, self.space)
+
+    def run(self, *, task: str, target: str) -> LatencyTable:
+        """Measure what is not known yet, and make the table. Raises StageError where the device does not settle."""
+        began = time.monotonic()
+        tables = {precision: self._precision(precision) for precision in self.space.precisions}
+        observations = tuple(self.known.values())
+        return LatencyTable(
+            task=task,
+            target=target,
+            key=self.store.key,
+            circumstances=circumstances(self.evaluator),
+            dense_ms=float(np.median([one.reference_ms for one in observations])),
+            tables=tables,
+            observations=observations,
+            seconds=time.monotonic() - began,
+        )
+
+    def _precision(self, precision: Precision) -> PrecisionTable:
+        rng = np.random.default_rng(self.effort.seed)
+        held_out = scattered(self.arithmetic, self.effort.held_out, rng=rng)
+        pool = scattered(self.arithmetic, POOL, rng=rng)
+        dense = self._observe([{}], "sweep", precision)
+        regression = Regression(self.arithmetic, dense[0].share)
+        self._learn(regression, dense)
+        self._learn(regression, self._observe(sweeps(self.arithmetic), "sweep", precision))
+        self._joint(regression, pool, precision)
+        return tabulate(regression, self._observe(held_out, "held-out", precision))
+
+    def _joint(self, regression: Regression, pool: Sequence[dict[str, int]], precision: Precision) -> None:
+        done = 0
+        while done < self.effort.most:
+            recipes, worst = informative(regression, pool, self.effort.together)
+            if worst <= self.effort.tolerance_percent:
+                return
+            self.say(
+                f"{precision}: predictions are sure to {worst:.1f} %, {self.effort.tolerance_percent:g} % is wanted"
+            )
+            self._learn(regression, self._observe(recipes, "joint", precision))
+            done += len(recipes)
+
+    def _learn(self, regression: Regression, observations: Sequence[Observation]) -> None:
+        features = regression.features([kept_units(one.recipe) for one in observations])
+        regression.learn(features, np.array([one.share for one in observations]), deviations(observations))
+
+    def _observe(self, wanted: Iterable[dict[str, int]], purpose: Purpose, precision: Precision) -> list[Observation]:
+        """Observations of these recipes, in their order; times those that are not known."""
+        recipes = [plain(kept, precision) for kept in wanted]
+        todo = list({recipe.id: recipe for recipe in recipes if recipe.id not in self.known}.values())
+        for start in range(0, len(todo), self.effort.together):
+            self.say(f"{precision}: timing {purpose} recipes, {len(todo) - start} left")
+            self._time(todo[start : start + self.effort.together], purpose)
+        return [self.known[recipe.id] for recipe in recipes]
+
+    def _time(self, recipes: Sequence[Recipe], purpose: Purpose) -> None:
+        artifacts = {recipe.id: self.evaluator.sketch(recipe) for recipe in recipes}
+        try:
+            timed = self.evaluator.time(artifacts)
+        finally:
+            for artifact in artifacts.values():
+                artifact.path.unlink(missing_ok=True)
+        reference_ms = timed["reference"].median_ms
+        for recipe in recipes:
+            found = timed[recipe.id]
+            observation = Observation(
+                recipe=recipe,
+                purpose=purpose,
+                share=found.median_ms / reference_ms,
+                low=found.low_ms / reference_ms,
+                high=found.high_ms / reference_ms,
+                latency_ms=found.median_ms,
+                reference_ms=reference_ms,
+                disturbed=found.disturbed,
+            )
+            self.store.add(observation)
+            self.known[recipe.id] = observation
+
+
+def arithmetic(evaluator: Evaluator, space: BoundSpace) -> Arithmetic:
+    """Of the evaluator's graph and the levels of ``space``."""
+    graph = evaluator.graph
+    return Arithmetic(
+        sizes={group.id: group.size for group in graph.groups},
+        levels=space.levels,
+        makes={group.id: f"{group.kind} {group.size} {group.macs} {len(group.members)}" for group in graph.groups},
+        macs=lambda kept: graph.macs({group: range(units) for group, units in kept.items()}),
+    )
+
+
+def plain(kept: dict[str, int], precision: Precision) -> Recipe:
+    """The recipe that only has a shape: what is timed for a table has no recovery and no seed."""
+    return Recipe(choices={group: Keep(units=units) for group, units in kept.items()}, precision=precision)
+
+
+def kept_units(recipe: Recipe) -> dict[str, int]:
+    """Group id -> units that stay, of the groups that are cut."""
+    return {group: keep.units for group, keep in recipe.choices.items()}
+
+
+def circumstances(evaluator: Evaluator) -> dict[str, str]:
+    """Device, runtime and timing, in words."""
+    device = evaluator.device
+    options, timing = device.profile.options, device.profile.timing
+    return {
+        **device.facts(),
+        "device": device.fingerprint,
+        "threads": str(options.threads),
+        "batch": str(options.batch),
+        "timing": f"{timing.blocks} blocks of {timing.block_ms:g} ms after {timing.warmup_ms:g} ms of warm-up",
+    }
+
+
+def bias(held_out: Sequence[HeldOut]) -> Bias:
+    """How far the predictions are off."""
+    from scipy.stats import kendalltau
+
+    measured, predicted = (np.array([getattr(one, name) for one in held_out]) for name in ("measured", "predicted"))
+    error = 100 * (predicted / measured - 1)
+    return Bias(
+        n=len(held_out),
+        mape_percent=float(np.abs(error).mean()),
+        worst_percent=float(np.abs(error).max()),
+        mean_percent=float(error.mean()),
+        kendall_tau=float(np.nan_to_num(kendalltau(predicted, measured).statistic)),
+    )
+
+
+def tabulate(regression: Regression, unseen: Sequence[Observation]) -> PrecisionTable:
+    """What each group saves alone at each width and whether the width pays; how well ``unseen`` recipes are met."""
+    predicted, _ = regression.predict(regression.features([kept_units(one.recipe) for one in unseen]))
+    held_out = tuple(
+        HeldOut(recipe=one.recipe.id, predicted=float(p), measured=one.share)
+        for one, p in zip(unseen, predicted, strict=True)
+    )
+    cells = {group: _cells(regression, group) for group in regression.arithmetic.levels}
+    return PrecisionTable(dense_share=float(regression.mean[0]), cells=cells, bias=bias(held_out), held_out=held_out)
+
+
+def _cells(regression: Regression, group: str) -> tuple[Cell, ...]:
+    row: list[Cell] = []
+    most = 0.0  # that a wider level saves
+    size = regression.arithmetic.sizes[group]
+    for units in reversed([units for units in regression.arithmetic.levels[group] if units != size]):
+        saves, deviation = regression.saving(group, units)
+        low, high = saves - Z95 * deviation, saves + Z95 * deviation
+        row.append(Cell(units=units, saves=saves, low=low, high=high, pays=saves > most + deviation))
+        most = max(most, saves)
+    return tuple(reversed(row))

@@ -1,0 +1,156 @@
+"""From end-to-end observations to what each group saves: Bayesian linear regression with a prior from the arithmetic.
+
+The share of the dense model's latency that a recipe takes is modelled as::
+
+    share = dense_share + sum over groups of ratio(group) * theta(group, units)
+
+``theta`` is what the group alone saves. ``ratio`` carries the interplay of groups that meet in one operator (its cost
+is a product of widths): the multiply-accumulates that this group's cut removes once the groups before it are cut,
+divided by what it removes alone.
+
+The prior says that a group saves time in proportion to its multiply-accumulates, give or take ``RATE_SPREAD`` for the
+model and again for each make of group (kind, units, arithmetic), that each width of a make is off that line by
+``LEVEL_SPREAD``, which is how a staircase looks, and each group off its make by ``GROUP_SPREAD``; observations overrule
+it. So a recipe that cuts many groups tells about all of them at once: the error of one group's saving falls
+with every recipe that cuts it, as in a weighing design (Hotelling 1944), instead of adding up over the groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from autoprune.latency.table import Observation
+
+Array = npt.NDArray[np.float64]
+Kept = Mapping[str, int]
+Z95 = 1.96
+RATE_SPREAD = 0.5
+LEVEL_SPREAD = 0.3
+GROUP_SPREAD = 0.1
+LEAST_SPREAD = 0.002  # of the dense latency: also a group without arithmetic may save something
+NOISE = 0.002  # of the share: sessions differ by so much even where one interval is narrower
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What a regression needs to know of a model.
+
+    Attributes:
+        sizes: group id -> units, in the order of the graph.
+        levels: group id -> unit counts that may stay, ascending; only groups with a choice.
+        makes: group id -> what groups that cost alike have in common.
+        macs: multiply-accumulates of the model with these units kept, the others whole.
+    """
+
+    sizes: Mapping[str, int]
+    levels: Mapping[str, tuple[int, ...]]
+    makes: Mapping[str, str]
+    macs: Callable[[Kept], int]
+
+    @cached_property
+    def places(self) -> list[tuple[str, int]]:
+        """Group and units of every coefficient."""
+        return [(g, n) for g, levels in self.levels.items() for n in levels if n != self.sizes[g]]
+
+    @cached_property
+    def dense(self) -> int:
+        """Multiply-accumulates of the whole model."""
+        return self.macs({})
+
+    @cached_property
+    def alone(self) -> dict[tuple[str, int], int]:
+        """Multiply-accumulates that each place removes by itself."""
+        return {(group, units): self.dense - self.macs({group: units}) for group, units in self.places}
+
+    def ratios(self, kept: Kept) -> dict[tuple[str, int], float]:
+        """The features of a recipe: place -> ratio, of its places alone."""
+        found: dict[tuple[str, int], float] = {}
+        cut: dict[str, int] = {}
+        before = self.dense
+        for group in self.levels:
+            if (units := kept.get(group, self.sizes[group])) == self.sizes[group]:
+                continue
+            cut[group] = units
+            after = self.macs(cut)
+            alone = self.alone[group, units]
+            found[group, units] = (before - after) / alone if alone else 1.0
+            before = after
+        return found
+
+
+class Regression:
+    """The posterior of one precision.
+
+    Args:
+        arithmetic: of the model.
+        dense_share: a first guess of the uncut model's share in this precision (1 for FP32).
+    """
+
+    def __init__(self, arithmetic: Arithmetic, dense_share: float) -> None:
+        self.arithmetic = arithmetic
+        self._column = {place: n for n, place in enumerate(arithmetic.places, 1)}
+        expected = np.array([arithmetic.alone[place] / arithmetic.dense for place in arithmetic.places]) * dense_share
+        self.mean: Array = np.concatenate([[dense_share], -expected])
+        self.covariance: Array = np.zeros((len(self.mean), len(self.mean)))
+        self.covariance[0, 0] = (0.5 * dense_share) ** 2
+        self.covariance[1:, 1:] = self._prior(expected)
+
+    def _prior(self, expected: Array) -> Array:
+        places, makes = self.arithmetic.places, self.arithmetic.makes
+        make, units = (np.array(column) for column in zip(*((makes[g], n) for g, n in places), strict=True))
+        alike = make[:, None] == make[None, :]
+        level = alike & (units[:, None] == units[None, :])
+        scale = np.hypot(expected, LEAST_SPREAD)
+        spread = RATE_SPREAD**2 * (1 + alike) + LEVEL_SPREAD**2 * level + GROUP_SPREAD**2 * np.eye(len(places))
+        found: Array = np.outer(scale, scale) * spread
+        return found
+
+    def copy(self) -> Regression:
+        """One that learns by itself from here on; what is learnt replaces arrays, it does not change them."""
+        return copy(self)
+
+    def features(self, recipes: Sequence[Kept]) -> Array:
+        """(recipes, 1 + places)."""
+        rows = np.zeros((len(recipes), len(self.mean)))
+        rows[:, 0] = 1.0
+        for row, kept in zip(rows, recipes, strict=True):
+            for place, ratio in self.arithmetic.ratios(kept).items():
+                row[self._column[place]] = ratio
+        return rows
+
+    def learn(self, features: Array, shares: Array, deviations: Array) -> None:
+        """Take in observations: features (n, 1 + places), shares (n,), their standard deviations (n,)."""
+        gain, innovation = self._gain(features, deviations)
+        self.mean = self.mean + gain @ (shares - features @ self.mean)
+        self.covariance = self.covariance - gain @ innovation @ gain.T
+
+    def anticipate(self, features: Array, deviations: Array) -> None:
+        """Take in that these recipes will be observed: how sure one is afterwards does not depend on what is seen."""
+        gain, innovation = self._gain(features, deviations)
+        self.covariance = self.covariance - gain @ innovation @ gain.T
+
+    def _gain(self, features: Array, deviations: Array) -> tuple[Array, Array]:
+        innovation = features @ self.covariance @ features.T + np.diag(deviations**2)
+        gain: Array = np.linalg.solve(innovation, features @ self.covariance).T.astype(np.float64)
+        return gain, innovation
+
+    def predict(self, features: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the shares, without the noise of a measurement: two of (n,)."""
+        variance = np.einsum("ij,jk,ik->i", features, self.covariance, features)
+        return features @ self.mean, np.sqrt(np.maximum(variance, 0.0))
+
+    def saving(self, group: str, units: int) -> tuple[float, float]:
+        """What the group alone saves, as a share of the dense FP32 latency, and its standard deviation."""
+        n = self._column[group, units]
+        return float(-self.mean[n]), float(np.sqrt(max(self.covariance[n, n], 0.0)))
+
+
+def deviations(observations: Sequence[Observation]) -> Array:
+    """Standard deviation of each share: from its interval, but never below what sessions differ by."""
+    return np.array([np.hypot((one.high - one.low) / (2 * Z95), NOISE * one.share) for one in observations])

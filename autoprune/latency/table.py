@@ -1,0 +1,95 @@
+"""What cutting each group to each width saves on one device: observations, the table made of them, its bias."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from autoprune.documents import Strict
+from autoprune.hardware import Precision
+from autoprune.recipe import Recipe
+
+Purpose = Literal["sweep", "joint", "held-out"]
+
+
+class Observation(Strict):
+    """One recipe, timed end to end beside the dense FP32 model.
+
+    Attributes:
+        purpose: ``sweep`` cuts one group alone, ``joint`` many at once, ``held-out`` is for the bias alone.
+        share: its latency divided by that of the dense FP32 model in the same minute.
+        low, high: the 95 % interval of the share, from that of the latency.
+    """
+
+    recipe: Recipe
+    purpose: Purpose
+    share: PositiveFloat
+    low: PositiveFloat
+    high: PositiveFloat
+    latency_ms: PositiveFloat
+    reference_ms: PositiveFloat
+    disturbed: bool = False
+
+
+class Cell(Strict):
+    """One group at one width, everything else whole: the share of the dense FP32 model's latency that it saves.
+
+    ``low`` and ``high`` bound it with 95 % probability, given all observations. ``pays`` is False where the next wider
+    level is as fast: nobody should choose this width.
+    """
+
+    units: NonNegativeInt
+    saves: float
+    low: float
+    high: float
+    pays: bool
+
+
+class Bias(Strict):
+    """Predicted against measured on recipes that the table did not see.
+
+    Attributes:
+        n: held-out recipes.
+        mape_percent, worst_percent: mean and largest absolute error in per cent of the measured latency.
+        mean_percent: with its sign; above zero the table predicts too slow.
+        kendall_tau: rank correlation.
+    """
+
+    n: PositiveInt
+    mape_percent: NonNegativeFloat
+    worst_percent: NonNegativeFloat
+    mean_percent: float
+    kendall_tau: float = Field(ge=-1.0, le=1.0)
+
+
+class HeldOut(Strict):
+    """Shares of the dense FP32 latency that the table predicted, and that were then measured."""
+
+    recipe: str
+    predicted: float
+    measured: PositiveFloat
+
+
+class PrecisionTable(Strict):
+    """All groups in one precision; ``dense_share`` is the uncut model's latency as a share of dense FP32."""
+
+    dense_share: PositiveFloat
+    cells: Mapping[str, tuple[Cell, ...]]
+    bias: Bias
+    held_out: tuple[HeldOut, ...]
+
+
+class LatencyTable(Strict):
+    """``table.json``: one model on one device; ``dense_ms`` is what a share of 1 is in milliseconds."""
+
+    schema_version: int = 1
+    task: str
+    target: str
+    key: str
+    circumstances: Mapping[str, str]
+    dense_ms: PositiveFloat
+    tables: Mapping[Precision, PrecisionTable]
+    observations: tuple[Observation, ...]
+    seconds: NonNegativeFloat

@@ -1,0 +1,5 @@
+"""The pages' commands run in this process, against a target that is timed in a hurry."""
+
+from tests.cli.conftest import command, quick
+
+__all__ = ["command", "quick"]
