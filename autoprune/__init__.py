@@ -12,6 +12,7 @@
     records       Artifact, Measurement, Score, TrialRecord
     graph/        nn.Module -> exported graph and its PruneGroups; the cut itself
     space         SearchSpace: all candidates, narrowed by groups and capabilities (the only reader of search_spaces/)
+    solver/       which level for each group within budgets: multiple-choice knapsack on plain arrays
     pareto        fronts beyond the noise, hypervolume, knee, goals
     compress/     Recipe -> smaller model: criteria/, recover/, quantize
     export/       model -> Artifact (ONNX), parity, bundles for deployment
