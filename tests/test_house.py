@@ -53,7 +53,9 @@ def loaded_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("room", ["errors", "documents", "task", "hardware", "recipe", "records", "space", "solver", "pareto"])
+@pytest.mark.parametrize(
+    "room", ["errors", "documents", "task", "hardware", "recipe", "records", "space", "solver", "pareto"]
+)
 def test_nouns_are_light(room: str) -> None:
     assert not loaded_after(f"import autoprune.{room}") & set(HEAVY)
 

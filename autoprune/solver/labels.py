@@ -46,7 +46,7 @@ def _sweep(relaxation: Relaxation, limit: float, width: int) -> tuple[list[int] 
     possible = relaxation.gaps <= room
     if room < 0:
         return None, np.inf
-    order = _decided_first(relaxation.gaps, possible)
+    order = _weightiest_first(relaxation.costs, possible)
     later, rest = _ahead(relaxation, order)
     gap, cost, spent = np.zeros(1), np.zeros(1), np.zeros((1, len(relaxation.slack)))
     steps: list[tuple[int, Integers, Integers]] = []
@@ -85,10 +85,11 @@ def _ahead(relaxation: Relaxation, order: list[int]) -> tuple[Floats, Floats]:
     return later, rest + relaxation.base_cost - relaxation.prices @ relaxation.slack
 
 
-def _decided_first(gaps: Floats, possible: Booleans) -> list[int]:
-    """Groups by how much their second choice raises the bound, so that the labels multiply late."""
-    second = np.sort(np.where(possible, gaps, np.inf), axis=1)[:, 1:2].min(axis=1, initial=np.inf)
-    return [int(group) for group in np.argsort(-second, kind="stable")]
+def _weightiest_first(costs: Floats, possible: Booleans) -> list[int]:
+    """Groups by the range of the costs that are still possible: what the last ones can change is little and fine."""
+    most = np.where(possible, costs, -np.inf).max(axis=1, initial=-np.inf)
+    least = np.where(possible, costs, np.inf).min(axis=1, initial=np.inf)
+    return [int(group) for group in np.argsort(least - most, kind="stable")]
 
 
 def _undominated(cost: Floats, spent: Floats) -> Integers:
