@@ -59,9 +59,11 @@ def timed_ms(call: Callable[[], T]) -> tuple[T, float]:
 
 
 def budgets_at(problem: Problem, share: float) -> dict[str, float]:
-    most = [sum(row.max() for row in rows) for rows in problem.spends.values()]
-    least = problem.least
-    return {name: low + share * (high - low) for name, low, high in zip(problem.resources, least, most, strict=True)}
+    """That share of the way from the choice that spends least of all together, which is possible, to the most."""
+    together = [sum(rows) for rows in zip(*problem.spends.values(), strict=True)]
+    least = problem.choice([int(row.argmin()) for row in together]).spends
+    most = {name: sum(row.max() for row in rows) for name, rows in problem.spends.items()}
+    return {name: least[name] + share * (most[name] - least[name]) for name in most}
 
 
 def highs(problem: Problem, budgets: dict[str, float]) -> tuple[float, float] | None:
