@@ -15,6 +15,7 @@
     solver/       which level for each group within budgets: multiple-choice knapsack on plain arrays
     pareto        fronts beyond the noise, hypervolume, knee, goals
     compress/     Recipe -> smaller model: criteria/, recover/, quantize
+    damage/       what cutting each group does to the output of the whole model: error tables
     export/       model -> Artifact (ONNX), parity, bundles for deployment
     devices/      Artifact -> Measurement: one timing loop, one file per runtime
     evaluate      Recipe -> TrialRecord: runs the stages in order

@@ -25,8 +25,9 @@ from autoprune.errors import AutopruneError, StageError
 from autoprune.export import Exporter, export_fresh, parity
 from autoprune.graph.cost import count_macs, count_parameters
 from autoprune.graph.model import PrunableGraph
+from autoprune.hardware import TimingPolicy
 from autoprune.recipe import Recipe
-from autoprune.records import Artifact, Failure, Measurement, Score, Stage, Success, TrialRecord
+from autoprune.records import Artifact, Failure, Measurement, Score, Screened, Stage, Success, TrialRecord
 from autoprune.task import Task
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 CALIBRATION_SAMPLES = 128
 SKETCH_SAMPLES = 2  # enough for activations to have a range
 LITTLE_SPACE = 1_000_000  # bytes; an export that fails with less free than that failed for want of it
+SCREEN_SAMPLES = 512
 Notify = Callable[[Stage], None]
+Screen = Callable[[Recipe, float | None, int], Screened | None]
+"""From a recipe, its accuracy on some samples and their number (None, 0 before there are any) to why it is hopeless."""
 
 
 class StageClock:
@@ -94,15 +98,19 @@ class Evaluator:
         self._last: tuple[str, nn.Module] | None = None
         self._calibration = calibration(task)
 
-    def evaluate(self, recipe: Recipe) -> TrialRecord:
+    def evaluate(self, recipe: Recipe, *, screen: Screen | None = None) -> TrialRecord:
         """Run every stage; a fault of the candidate becomes a ``Failure`` that names the stage.
+
+        ``screen`` is asked before anything is done and again when the accuracy on the first ``SCREEN_SAMPLES``
+        validation samples is known; its answer ends the evaluation.
 
         What is no fault of the candidate is raised: an `AutopruneError` other than `StageError`, or a full disk.
         """
         clock = StageClock(self.notify)
-        outcome: Success | Failure
+        outcome: Success | Failure | Screened | None
         try:
-            outcome = Success(score=self._score(recipe, clock))
+            outcome = screen(recipe, None, 0) if screen else None
+            outcome = outcome or self._score(recipe, clock, screen)
         except Exception as error:  # whatever a candidate breaks, the run goes on
             no_fault = isinstance(error, AutopruneError) and not isinstance(error, StageError)
             if no_fault or out_of_space(error, self.work):
@@ -113,8 +121,12 @@ class Evaluator:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         return TrialRecord(recipe=recipe, outcome=outcome, stages=seconds, finished_at=now)
 
-    def _score(self, recipe: Recipe, clock: StageClock) -> Score:
+    def _score(self, recipe: Recipe, clock: StageClock, screen: Screen | None) -> Success | Screened:
         module = self.build(recipe, clock.enter)
+        if screen:
+            clock.enter("screen")
+            if (given_up := screen(recipe, *self.glance(module))) is not None:
+                return given_up
         clock.enter("export")
         artifact = self.export(module, recipe, self.work / f"{recipe.id}.onnx")
         try:
@@ -130,7 +142,7 @@ class Evaluator:
             accuracy, samples = self.accuracy(artifact, self.task.validation)
         finally:
             artifact.path.unlink(missing_ok=True)
-        return Score(
+        score = Score(
             accuracy=accuracy,
             samples=samples,
             latency=timed[recipe.id],
@@ -141,6 +153,18 @@ class Evaluator:
             peak_memory_bytes=memory,
             parity_error=error,
         )
+        return Success(score=score)
+
+    def glance(self, module: nn.Module) -> tuple[float, int]:
+        """The metric of ``module`` itself on the first ``SCREEN_SAMPLES`` validation samples, and their number."""
+        outputs, targets = [], []
+        with torch.no_grad():
+            for inputs, target in self.task.validation:
+                outputs.append(module(*((inputs,) if isinstance(inputs, Tensor) else inputs)))
+                targets.append(target)
+                if sum(map(len, targets)) >= SCREEN_SAMPLES:
+                    break
+        return float(self.task.metric(torch.cat(outputs), torch.cat(targets))), sum(map(len, targets))
 
     def build(self, recipe: Recipe, enter: Notify = lambda stage: None) -> nn.Module:
         """The smaller model of ``recipe``, cut and recovered, in eval mode; from its weights where they were kept."""
@@ -184,8 +208,11 @@ class Evaluator:
         with self.device.predictor(artifact) as predict:
             return parity(predict, module, self.task.example_inputs, precision=artifact.precision)
 
-    def time(self, artifacts: Mapping[str, Artifact]) -> dict[str, Measurement]:
-        """Latencies of ``artifacts``, and of the dense FP32 model as ``reference``, interleaved under one lease."""
+    def time(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy | None = None) -> dict[str, Measurement]:
+        """Latencies of ``artifacts``, and of the dense FP32 model as ``reference``, interleaved under one lease.
+
+        ``policy`` is the profile's where it is not given.
+        """
         with ExitStack() as stack:
             stack.enter_context(self.device.lease())
             everything = {**artifacts, "reference": self.reference}
@@ -194,7 +221,7 @@ class Evaluator:
                 for name, artifact in everything.items()
             }
             circumstances = {name: self.device.circumstances(a.precision) for name, a in everything.items()}
-            return measure_together(sessions, self.device.profile.timing, circumstances)
+            return measure_together(sessions, policy or self.device.profile.timing, circumstances)
 
     def accuracy(self, artifact: Artifact, batches: Batches) -> tuple[float, int]:
         """The task's metric of the artifact over a split, and the number of samples."""

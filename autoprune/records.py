@@ -9,7 +9,7 @@ from autoprune.documents import Strict
 from autoprune.hardware import Precision
 from autoprune.recipe import Recipe
 
-Stage = Literal["cut", "recover", "export", "parity", "latency", "memory", "accuracy"]
+Stage = Literal["cut", "recover", "screen", "export", "parity", "latency", "memory", "accuracy"]
 
 
 class Artifact(Strict):
@@ -92,15 +92,31 @@ class Failure(Strict):
     message: str
 
 
+class Screened(Strict):
+    """The candidate was given up early, because it could not reach the front; none of these numbers is a result.
+
+    Attributes:
+        share: predicted latency as a share of the dense FP32 model's: an estimate.
+        accuracy: the metric on the first ``samples`` validation samples; None where not even that was needed.
+        beaten_by: the recipe on the front that is faster and more accurate than it can be.
+    """
+
+    status: Literal["screened"] = "screened"
+    share: PositiveFloat
+    accuracy: float | None = None
+    samples: NonNegativeInt = 0
+    beaten_by: str
+
+
 class TrialRecord(Strict):
     """One recipe and what became of it; ``stages`` holds seconds per stage."""
 
     recipe: Recipe
-    outcome: Annotated[Success | Failure, Field(discriminator="status")]
+    outcome: Annotated[Success | Failure | Screened, Field(discriminator="status")]
     stages: dict[Stage, NonNegativeFloat] = Field(default_factory=dict)
     finished_at: str
 
     @property
     def score(self) -> Score | None:
-        """The score, or None when the candidate failed."""
+        """The score, or None when the candidate failed or was screened out."""
         return self.outcome.score if isinstance(self.outcome, Success) else None

@@ -190,22 +190,45 @@ class BoundSpace:
             fields |= {"criterion": criterion, "recover": how.methods, "epochs": how.epochs, "seed": self.seed}
         return Recipe.model_validate(fields)
 
-    def uniform(
-        self, ratio: float, *, precision: Precision, recover: str, whole: Collection[str] = ()
+    def label(self, recipe: Recipe) -> str:
+        """The label of the way to recover of a recipe of this space."""
+        for how in self.space.recover:
+            if (how.methods, how.epochs) == (recipe.recover, recipe.epochs):
+                return how.label
+        return self.space.recover[0].label
+
+    def answers(
+        self,
+        kept: Mapping[str, int],
+        *,
+        precision: Precision,
+        criterion: str | None = None,
+        recover: str | None = None,
     ) -> dict[str, Any]:
-        """Answers (parameter name -> value) that keep about ``ratio`` of every group, and all of those in ``whole``."""
-        answers: dict[str, Any] = {}
-        for group, kept in self.levels.items():
-            wanted = self.sizes[group] * (1.0 if group in whole else ratio)
-            answers[f"keep/{group}"] = min(range(len(kept)), key=lambda i: (abs(kept[i] - wanted), -i))
+        """What `suggest` has to be answered (parameter name -> value) for this recipe.
+
+        ``kept`` are units of the groups that are cut, each one of its levels; criterion and recovery are the first of
+        the space where they are not given.
+        """
+        found: dict[str, Any] = {
+            f"keep/{group}": levels.index(kept.get(group, levels[-1])) for group, levels in self.levels.items()
+        }
         for name, options, value in (
-            ("criterion", self.space.criterion, self.space.criterion[0]),
+            ("criterion", self.space.criterion, criterion or self.space.criterion[0]),
             ("precision", self.precisions, precision),
-            ("recover", self.space.recover, recover),
+            ("recover", self.space.recover, recover or self.space.recover[0].label),
         ):
             if len(options) > 1:
-                answers[name] = value
-        return answers
+                found[name] = value
+        return found
+
+    def uniform(self, ratio: float, *, precision: Precision, whole: Collection[str] = ()) -> dict[str, Any]:
+        """Answers that keep about ``ratio`` of every group, and all of those in ``whole``."""
+        kept = {}
+        for group, levels in self.levels.items():
+            wanted = self.sizes[group] * (1.0 if group in whole else ratio)
+            kept[group] = min(levels, key=lambda units: (abs(units - wanted), -units))
+        return self.answers(kept, precision=precision)
 
 
 def load_space(name: str) -> SearchSpace:

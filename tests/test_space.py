@@ -103,7 +103,7 @@ def test_uniform_answers_can_leave_shared_groups_whole() -> None:
     stream = dataclasses.replace(one, members=one.members * 9)
     space = bound(SPACE, stream, group("a", 64), group("b", 64))
     assert space.shared == {"stream"}
-    answers = space.uniform(0.5, precision="fp32", recover="none", whole=space.shared)
+    answers = space.uniform(0.5, precision="fp32", whole=space.shared)
     kept = {name: space.levels[name][answers[f"keep/{name}"]] for name in space.levels}
     assert kept == {"stream": 64, "a": 32, "b": 32}
 

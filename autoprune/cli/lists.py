@@ -35,3 +35,10 @@ def targets(*, json: JsonOption = False) -> None:
 
     rows = [{"target": p.name, "runtime": p.runtime, "description": p.description} for p in list_profiles()]
     _show(rows, json=json)
+
+
+def strategies(*, json: JsonOption = False) -> None:
+    """List the search strategies."""
+    from autoprune.strategies import strategies as known
+
+    _show([{"strategy": s.name, "description": s.description} for s in known()], json=json)

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 for module in (search, resume, show, report, export, explain, calibrate, doctor):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
-for command in (lists.tasks, lists.spaces, lists.targets):
+for command in (lists.tasks, lists.spaces, lists.targets, lists.strategies):
     app.command()(command)
 
 

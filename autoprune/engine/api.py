@@ -18,7 +18,9 @@ from autoprune.engine.finalists import measure_finalists
 from autoprune.engine.loop import check_candidates, check_dense, run_trials
 from autoprune.engine.observer import Observer, Silent
 from autoprune.engine.prepare import Prepared, changes, describe, prepare
+from autoprune.engine.screen import Screening
 from autoprune.engine.story import write_reports
+from autoprune.engine.tables import measure_tables
 from autoprune.errors import AutopruneError, CaptureError, RunError, SearchError, StageError, UsageError
 from autoprune.evaluate import Evaluator, out_of_space
 from autoprune.hardware import load_profile
@@ -27,6 +29,8 @@ from autoprune.space import load_space
 from autoprune.strategies import strategy
 from autoprune.study import Ledger, RunDirectory
 from autoprune.task import Task
+
+SCREENED_BY = {"accuracy", "latency_ms"}  # a candidate may reach a front of other objectives for another reason
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def configure(
     options: Mapping[str, str] | None = None,
     target: str = "cpu",
     space: str = "default",
-    strategy: str = "tpe",
+    strategy: str = "guided",
     trials: int = 40,
     objectives: Sequence[str] = ("accuracy", "latency_ms"),
     goals: Goals | None = None,
@@ -152,7 +156,7 @@ def search(
     out: Path | str | None = None,
     options: Mapping[str, str] | None = None,
     space: str = "default",
-    strategy: str = "tpe",
+    strategy: str = "guided",
     objectives: Sequence[str] = ("accuracy", "latency_ms"),
     max_accuracy_drop: float | None = None,
     max_latency_ms: float | None = None,
@@ -188,7 +192,6 @@ def search(
 def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer: Observer) -> Run:
     directory.note("started", trials=info.config.trials, autoprune=info.versions["autoprune"])
     directory.finals.unlink(missing_ok=True)
-    ledger = Ledger(directory, prepared.objectives, prepared.space.suggest)
     observer.stage("exporting the dense model")
     try:
         evaluator = Evaluator(
@@ -201,8 +204,13 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
         )
     except StageError as error:
         raise CaptureError(f"The dense model of task '{info.task_name}' cannot be used: {error}") from error
+    chosen = strategy(info.config.strategy)
+    tables = measure_tables(prepared, evaluator, observer) if chosen.needs_tables else None
+    search = chosen.begin(prepared.space, seed=info.config.seed, tables=tables)
+    ledger = Ledger(directory, prepared.objectives, search.suggest)
+    screen = Screening(tables, ledger.records) if tables and set(info.config.objectives) == SCREENED_BY else None
     try:
-        run_trials(prepared, evaluator, ledger, observer)
+        run_trials(prepared, evaluator, ledger, observer, search=search, screen=screen)
     finally:
         ledger.close()
     check_dense(ledger.records)

@@ -2,36 +2,48 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
 from autoprune.engine.observer import Observer, Status
 from autoprune.engine.prepare import Prepared
 from autoprune.errors import SearchError
-from autoprune.evaluate import Evaluator
+from autoprune.evaluate import Evaluator, Screen
 from autoprune.pareto import front
 from autoprune.recipe import DENSE
-from autoprune.records import Failure, TrialRecord
-from autoprune.strategies import question_seed, strategy
+from autoprune.records import Failure, Screened, TrialRecord
+from autoprune.strategies import Search
 from autoprune.study import Ledger
 
+SCREENED = 4
 REPEATS = 100  # answers in a row that were all known already: the space is as good as exhausted
 DRIFT_PERCENT = 3.0
 
 
-def run_trials(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, observer: Observer) -> None:
-    """Try recipes until ``config.trials`` of them have a record, the dense model first."""
-    config = prepared.config
-    chosen = strategy(config.strategy)
-    ledger.enqueue(chosen.seeds(prepared.space))
+def run_trials(
+    prepared: Prepared,
+    evaluator: Evaluator,
+    ledger: Ledger,
+    observer: Observer,
+    *,
+    search: Search,
+    screen: Screen | None,
+) -> None:
+    """Try recipes until ``config.trials`` of them were tried in full, the dense model first.
+
+    Candidates that are screened out cost little and do not count, but no more than ``SCREENED`` for each trial.
+    """
+    ledger.enqueue(search.seeds())
     watch = Watch(prepared, ledger, observer)
     repeats = 0
-    while len(ledger.records) < config.trials and repeats < REPEATS:
-        question = ledger.ask(chosen.sampler(question_seed(config.seed, ledger.answered)))
+    while not enough(ledger.records.values(), prepared.config.trials) and repeats < REPEATS:
+        search.learn(ledger.records)
+        number = ledger.answered
+        question = ledger.ask(search.sampler(number), None if ledger.waiting else search.propose(number))
         known = ledger.records.get(question.recipe.id)
         repeats = repeats + 1 if known else 0
-        record = known or evaluator.evaluate(question.recipe)
+        record = known or evaluator.evaluate(question.recipe, screen=screen)
         ledger.tell(question, record)
         if question.recipe == DENSE:
             check_dense(ledger.records)
@@ -42,6 +54,16 @@ def run_trials(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, observe
         observer.message(
             f"The space has no more than {len(ledger.records)} recipes that differ; the search ends early."
         )
+
+
+def enough(records: Collection[TrialRecord], trials: int) -> bool:
+    """Whether that many recipes were tried in full, or far more were screened out."""
+    return tried(records) >= trials or len(records) >= trials * (1 + SCREENED)
+
+
+def tried(records: Iterable[TrialRecord]) -> int:
+    """How many records are more than a screening."""
+    return sum(not isinstance(record.outcome, Screened) for record in records)
 
 
 def keep_front_weights(prepared: Prepared, evaluator: Evaluator, ledger: Ledger) -> None:
@@ -72,14 +94,15 @@ class Watch:
     def status(self) -> Status:
         """Where the search stands."""
         records, total = self.ledger.records, self.prepared.config.trials
+        done = tried(records.values())
         dense = records.get(DENSE.id)
         members = front(records.values(), self.prepared.objectives)
-        todo = total - len(records) + len(members) + 1  # a finalist costs about what a trial costs
+        todo = total - done + len(members) + 1  # a finalist costs about what a trial costs
         left = todo * float(np.mean(self.recent)) if self.recent else None
         return Status(
-            done=len(records),
+            done=done,
             total=total,
-            failed=sum(record.score is None for record in records.values()),
+            failed=sum(isinstance(record.outcome, Failure) for record in records.values()),
             front_size=len(members),
             best=best_so_far(list(records.values()), dense),
             elapsed_s=self.last - self.started,

@@ -1,11 +1,14 @@
 """What cutting each group saves on one device: tables, measured end to end, and their bias."""
 
-from autoprune.latency.calibrate import Calibration, Effort
-from autoprune.latency.regress import Arithmetic, Regression
+from autoprune.latency.calibrate import FOR_A_SEARCH, Calibration, Effort, kept_units
+from autoprune.latency.regress import NOISE, Z95, Arithmetic, Regression
 from autoprune.latency.store import Store
 from autoprune.latency.table import Bias, Cell, LatencyTable, Observation, PrecisionTable
 
 __all__ = [
+    "FOR_A_SEARCH",
+    "NOISE",
+    "Z95",
     "Arithmetic",
     "Bias",
     "Calibration",
@@ -16,4 +19,5 @@ __all__ = [
     "PrecisionTable",
     "Regression",
     "Store",
+    "kept_units",
 ]

@@ -30,16 +30,25 @@ class Effort:
     Attributes:
         tolerance_percent: stop when no recipe's predicted latency is less sure than this (one standard deviation).
         most: joint recipes per precision, even where the tolerance is not reached.
+        sweeps: whether to cut one group of every make alone to each of its levels first.
         held_out: recipes per precision that only tell the bias.
         together: recipes timed interleaved with the dense model at a time.
+        blocks, block_ms: of the timing loop: less than for a result, since the regression averages over recipes.
         seed: of the recipes that are drawn.
     """
 
     tolerance_percent: float = 0.35
     most: int = 48
+    sweeps: bool = True
     held_out: int = 20
-    together: int = 6
+    together: int = 8
+    blocks: int = 6
+    block_ms: float = 15.0
     seed: int = 0
+
+
+FOR_A_SEARCH = Effort(tolerance_percent=0.75, most=32, sweeps=False, held_out=0, block_ms=10.0)
+"""Trials correct the table and tell its bias, so that a search can begin on less."""
 
 
 @dataclass
@@ -75,15 +84,20 @@ class Calibration:
         )
 
     def _precision(self, precision: Precision) -> PrecisionTable:
-        rng = np.random.default_rng(self.effort.seed)
-        held_out = scattered(self.arithmetic, self.effort.held_out, rng=rng)
-        pool = scattered(self.arithmetic, POOL, rng=rng)
+        regression = self.regression(precision)
+        held_out = scattered(self.arithmetic, self.effort.held_out, rng=np.random.default_rng(self.effort.seed))
+        return tabulate(regression, self._observe(held_out, "held-out", precision))
+
+    def regression(self, precision: Precision) -> Regression:
+        """What one precision's latencies follow, as sure as the effort wants it. Raises StageError as `run`."""
         dense = self._observe([{}], "sweep", precision)
         regression = Regression(self.arithmetic, dense[0].share)
         self._learn(regression, dense)
-        self._learn(regression, self._observe(sweeps(self.arithmetic), "sweep", precision))
+        if self.effort.sweeps:
+            self._learn(regression, self._observe(sweeps(self.arithmetic), "sweep", precision))
+        pool = scattered(self.arithmetic, POOL, rng=np.random.default_rng(self.effort.seed + 1))
         self._joint(regression, pool, precision)
-        return tabulate(regression, self._observe(held_out, "held-out", precision))
+        return regression
 
     def _joint(self, regression: Regression, pool: Sequence[dict[str, int]], precision: Precision) -> None:
         done = 0
@@ -106,14 +120,16 @@ class Calibration:
         recipes = [plain(kept, precision) for kept in wanted]
         todo = list({recipe.id: recipe for recipe in recipes if recipe.id not in self.known}.values())
         for start in range(0, len(todo), self.effort.together):
-            self.say(f"{precision}: timing {purpose} recipes, {len(todo) - start} left")
+            self.say(f"timing recipes in {precision} for the latency table ({purpose}), {len(todo) - start} left")
             self._time(todo[start : start + self.effort.together], purpose)
         return [self.known[recipe.id] for recipe in recipes]
 
     def _time(self, recipes: Sequence[Recipe], purpose: Purpose) -> None:
         artifacts = {recipe.id: self.evaluator.sketch(recipe) for recipe in recipes}
         try:
-            timed = self.evaluator.time(artifacts)
+            timing = self.evaluator.device.profile.timing
+            policy = timing.model_copy(update={"blocks": self.effort.blocks, "block_ms": self.effort.block_ms})
+            timed = self.evaluator.time(artifacts, policy)
         finally:
             for artifact in artifacts.values():
                 artifact.path.unlink(missing_ok=True)

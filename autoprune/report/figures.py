@@ -55,7 +55,7 @@ def front_figure(report: RunReport, by: Objective) -> Figure:
     ring = {**_marks("chosen", [report.chosen.score], [""], by=by), "hoverinfo": "skip", "hovertemplate": None}
     ring["marker"] = {"symbol": "circle-open", "size": 24, "color": "@accent", "line": {"width": 2}}
     axes = _against_accuracy(by, report.dense.split)
-    return _figure(_drawn([*traces, ring]), **axes, shapes=_goal_lines(report, by))
+    return figure_of(_drawn([*traces, ring]), **axes, shapes=_goal_lines(report, by))
 
 
 def trials_figure(report: RunReport, by: Objective) -> Figure:
@@ -70,7 +70,7 @@ def trials_figure(report: RunReport, by: Objective) -> Figure:
         trace["marker"] = {"symbol": symbol, "size": 8, "color": COLOURS[precision], "opacity": 0.65}
         traces.append(trace)
     traces += _dense_marks(report, [Finalist.provisional(record) for record in report.records if record.score], by)
-    return _figure(_drawn(traces), **_against_accuracy(by, "validation"))
+    return figure_of(_drawn(traces), **_against_accuracy(by, "validation"))
 
 
 def progress_figure(report: RunReport, *, over_time: bool) -> Figure:
@@ -87,7 +87,7 @@ def progress_figure(report: RunReport, *, over_time: bool) -> Figure:
         "hovertemplate": "%{y:.4f}<extra></extra>",
     }
     title = "minutes" if over_time else "trial"
-    return _figure([trace], xaxis=_axis(title), yaxis={**_axis("hypervolume"), "rangemode": "tozero"}, showlegend=False)
+    return figure_of([trace], xaxis=axis(title), yaxis={**axis("hypervolume"), "rangemode": "tozero"}, showlegend=False)
 
 
 def kept_figure(report: RunReport) -> Figure:
@@ -121,7 +121,7 @@ def kept_figure(report: RunReport) -> Figure:
         },
         "hovertemplate": "%{x}<br>keeps %{text} (%{z:.0%})<extra>%{y}</extra>",
     }
-    figure = _figure(
+    figure = figure_of(
         [heat],
         xaxis={"tickangle": -45, "automargin": True, "type": "category", "showgrid": False},
         yaxis={"automargin": True, "type": "category", "showgrid": False},
@@ -148,9 +148,9 @@ def operators_figure(report: RunReport) -> Figure:
         }
         for name, times, colour in (("chosen", after, "@accent"), ("dense", before, "@fp32"))
     ]
-    figure = _figure(
+    figure = figure_of(
         bars,
-        xaxis={**_axis("ms per inference"), "rangemode": "tozero"},
+        xaxis={**axis("ms per inference"), "rangemode": "tozero"},
         yaxis={"automargin": True, "showgrid": False},
         barmode="group",
         bargap=0.35,
@@ -174,9 +174,9 @@ def intervals_figure(report: RunReport) -> Figure:
         "text": [f"{words.milliseconds(one.low_ms)} to {words.milliseconds(one.high_ms)} ms" for one in latencies],
         "hovertemplate": "%{text}<extra>%{y}</extra>",
     }
-    figure = _figure(
+    figure = figure_of(
         [trace],
-        xaxis=_axis("% of the median"),
+        xaxis=axis("% of the median"),
         yaxis={"automargin": True, "type": "category", "gridcolor": "@line"},
         showlegend=False,
     )
@@ -198,7 +198,7 @@ def drift_figure(report: RunReport) -> Figure:
         "marker": {"size": 5},
         "hovertemplate": "%{text} (%{y:+.1f} %)<extra></extra>",
     }
-    return _figure([trace], xaxis=_axis("trial"), yaxis=_axis("% against the start"), showlegend=False)
+    return figure_of([trace], xaxis=axis("trial"), yaxis=axis("% against the start"), showlegend=False)
 
 
 def _error_bars(latencies: Sequence[Measurement], colour: str, *, percent: bool = False) -> Figure:
@@ -281,10 +281,11 @@ def _drawn(traces: Iterable[Figure]) -> list[Figure]:
 
 def _against_accuracy(by: Objective, split: str) -> Figure:
     title = "latency, ms" if by.name == LATENCY else by.name.replace("_bytes", ", bytes").replace("_", " ")
-    return {"xaxis": {**_axis(title), "rangemode": "tozero"}, "yaxis": _axis(f"accuracy on the {split} split, %")}
+    return {"xaxis": {**axis(title), "rangemode": "tozero"}, "yaxis": axis(f"accuracy on the {split} split, %")}
 
 
-def _axis(title: str) -> Figure:
+def axis(title: str) -> Figure:
+    """An axis of that title in the page's colours."""
     return {
         "title": {"text": title, "standoff": 10, "font": {"size": 13}},
         "automargin": True,
@@ -294,7 +295,8 @@ def _axis(title: str) -> Figure:
     }
 
 
-def _figure(traces: list[Figure], **layout: Any) -> Figure:
+def figure_of(traces: list[Figure], **layout: Any) -> Figure:
+    """A plot of ``traces`` in the page's style."""
     base = {
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",

@@ -1,12 +1,17 @@
 """A latency table as a page: width against latency per group, predicted against measured."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
 
-from autoprune.hardware import Precision
-from autoprune.latency.table import Cell, LatencyTable, Observation, PrecisionTable
-from autoprune.report.figures import COLOURS, SYMBOLS, Figure, _axis, _figure
+from typing import TYPE_CHECKING, Any
+
+from autoprune.report.figures import COLOURS, SYMBOLS, Figure, axis, figure_of
 from autoprune.report.page import render_page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from autoprune.hardware import Precision
+    from autoprune.latency import Cell, LatencyTable, Observation, PrecisionTable
 
 
 def render_latency(table: LatencyTable) -> str:
@@ -34,7 +39,7 @@ def widths_figure(table: LatencyTable, precision: Precision) -> Figure:
     traces: list[Figure] = [_line(group, cells, one, table) for group, cells in one.cells.items()]
     traces.append(_timed([o for o in table.observations if _alone(o, precision)]))
     return {
-        **_figure(traces, xaxis=_axis("units kept"), yaxis=_axis(f"latency of the model, {precision}, ms")),
+        **figure_of(traces, xaxis=axis("units kept"), yaxis=axis(f"latency of the model, {precision}, ms")),
         "height": 420,
     }
 
@@ -104,4 +109,4 @@ def held_out_figure(table: LatencyTable) -> Figure:
         "hoverinfo": "skip",
     }
     line["line"] = {"color": "@muted", "width": 1, "dash": "dot"}
-    return _figure([line, *traces], xaxis=_axis("predicted, ms"), yaxis=_axis("measured, ms"))
+    return figure_of([line, *traces], xaxis=axis("predicted, ms"), yaxis=axis("measured, ms"))

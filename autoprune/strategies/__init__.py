@@ -1,6 +1,6 @@
 """Which recipe next: one file per strategy."""
 
-from autoprune.strategies._base import Strategy, question_seed
-from autoprune.strategies._registry import STRATEGIES, strategy
+from autoprune.strategies._base import Search, Strategy, question_seed, strategies, strategy
+from autoprune.strategies._tables import Tables
 
-__all__ = ["STRATEGIES", "Strategy", "question_seed", "strategy"]
+__all__ = ["Search", "Strategy", "Tables", "question_seed", "strategies", "strategy"]

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from autoprune.errors import RunError
 from autoprune.pareto import Objective, value
 from autoprune.recipe import Recipe
-from autoprune.records import TrialRecord
+from autoprune.records import Screened, TrialRecord
 from autoprune.study.directory import RunDirectory
 
 RECIPE = "recipe"
@@ -69,7 +69,7 @@ class Ledger:
     @property
     def answered(self) -> int:
         """Questions that have their answer; the same number after a resume as without the interruption."""
-        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED))
         return sum(trial.user_attrs.get(RECIPE) in self.records for trial in done)
 
     def enqueue(self, answers: Sequence[Mapping[str, Any]]) -> None:
@@ -78,10 +78,20 @@ class Ledger:
             for answer in answers:
                 self.study.enqueue_trial(dict(answer), skip_if_exists=True)
 
-    def ask(self, sampler: optuna.samplers.BaseSampler) -> Question:
-        """The next recipe; it may be one whose record is already known."""
+    @property
+    def waiting(self) -> bool:
+        """Whether something that was enqueued is still to be asked."""
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def ask(self, sampler: optuna.samplers.BaseSampler, answers: Mapping[str, Any] | None = None) -> Question:
+        """The next recipe; it may be one whose record is already known.
+
+        What is waiting comes first; then ``answers``, the rest of them from ``sampler``.
+        """
         self.study.sampler = sampler
         with self._said():
+            if answers is not None and not self.waiting:
+                self.study.enqueue_trial(dict(answers))
             trial = self.study.ask()
             recipe = self._suggest(trial)
             trial.set_user_attr(RECIPE, recipe.id)
@@ -96,7 +106,9 @@ class Ledger:
             self._tell(question.trial.number, record)
 
     def _tell(self, number: int, record: TrialRecord) -> None:
-        if record.score is None:
+        if isinstance(record.outcome, Screened):
+            self.study.tell(number, state=TrialState.PRUNED)
+        elif record.score is None:
             self.study.tell(number, state=TrialState.FAIL)
         else:
             self.study.tell(number, [value(record.score, objective) for objective in self.objectives])

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from autoprune.errors import RunError
 from autoprune.pareto import objectives
-from autoprune.strategies import STRATEGIES
+from autoprune.strategies import strategies
 from autoprune.study import Ledger, RunDirectory
 from tests.study.toy import SEED, SPACE, TRIALS, drive, open_ledger, toy_record
 
@@ -24,7 +24,7 @@ def states(directory: RunDirectory) -> set[TrialState]:
     return {trial.state for trial in study.get_trials()}
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [one.name for one in strategies()])
 def test_the_same_seed_gives_the_same_recipes(tmp_path: Path, name: str) -> None:
     orders = []
     for run in "ab":
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_recipes(tmp_path: Path, name: str) -> None
     assert len(orders[0]) == TRIALS
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [one.name for one in strategies()])
 def test_an_interrupted_run_gives_the_recipes_of_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     whole, parts = RunDirectory.create(tmp_path / "whole"), RunDirectory.create(tmp_path / "parts")
     drive(whole, strategy=name)

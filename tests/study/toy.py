@@ -3,12 +3,14 @@
 import sys
 from pathlib import Path
 
+from autoprune.damage import DamageTable
 from autoprune.graph.groups import PruneGroup, Slice
+from autoprune.latency import Arithmetic, Regression
 from autoprune.pareto import objectives
 from autoprune.recipe import Recipe
 from autoprune.records import Measurement, Score, Success, TrialRecord
 from autoprune.space import SearchSpace
-from autoprune.strategies import question_seed
+from autoprune.strategies import Search, Tables
 from autoprune.strategies import strategy as named
 from autoprune.study import Ledger, RunDirectory
 
@@ -60,18 +62,41 @@ def toy_record(recipe: Recipe) -> TrialRecord:
     return TrialRecord(recipe=recipe, outcome=Success(score=score), finished_at="2026-01-01T00:00:00+00:00")
 
 
-def open_ledger(directory: RunDirectory) -> Ledger:
+def toy_tables() -> Tables:
+    """Tables that are right about every group alone."""
+    damage = {
+        name: {n: weight * (1 - n / 64) ** 2 for n in SPACE.levels[name]}
+        for name, weight in zip("abcd", (0.1, 0.05, 0.02, 0.01), strict=True)
+    }
+    arithmetic = Arithmetic(
+        sizes=SPACE.sizes,
+        levels=SPACE.levels,
+        makes=dict.fromkeys("abcd", "toy"),
+        macs=lambda kept: sum(kept.get(name, 64) for name in "abcd"),
+    )
+    table = DamageTable(criterion="l2", recover="none", samples=1, damage=damage)
+    return Tables(table, {"fp32": Regression(arithmetic, 1.0), "int8": Regression(arithmetic, 0.4)})
+
+
+def open_search(strategy: str = "tpe") -> Search:
+    """A search of the toy space."""
+    return named(strategy).begin(SPACE, seed=SEED, tables=toy_tables())
+
+
+def open_ledger(directory: RunDirectory, search: Search | None = None) -> Ledger:
     """The ledger of a toy run."""
-    return Ledger(directory, objectives(("accuracy", "latency_ms")), SPACE.suggest)
+    return Ledger(directory, objectives(("accuracy", "latency_ms")), (search or open_search()).suggest)
 
 
 def drive(directory: RunDirectory, *, strategy: str = "tpe", trials: int = TRIALS) -> None:
     """The engine's loop with the formula as evaluator; every evaluation leaves a line in tried.txt."""
-    ledger = open_ledger(directory)
-    chosen = named(strategy)
-    ledger.enqueue(chosen.seeds(SPACE))
+    search = open_search(strategy)
+    ledger = open_ledger(directory, search)
+    ledger.enqueue(search.seeds())
     while len(ledger.records) < trials:
-        question = ledger.ask(chosen.sampler(question_seed(SEED, ledger.answered)))
+        search.learn(ledger.records)
+        number = ledger.answered
+        question = ledger.ask(search.sampler(number), None if ledger.waiting else search.propose(number))
         record = ledger.records.get(question.recipe.id)
         if record is None:
             with (directory.root / "tried.txt").open("a") as tried:

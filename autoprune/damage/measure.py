@@ -1,0 +1,97 @@
+"""Cut one group at a time, recover, compare with the dense model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from autoprune.compress import compress
+from autoprune.damage.divergence import Divergence
+from autoprune.damage.table import DamageTable
+from autoprune.errors import StageError
+from autoprune.files import write_whole
+
+if TYPE_CHECKING:
+    from autoprune.compress import Saliencies
+    from autoprune.graph.model import PrunableGraph
+    from autoprune.recipe import Recipe
+    from autoprune.space import BoundSpace
+    from autoprune.task import Task
+
+WORST = 1e3  # stands for an output that is not finite, or a cut that cannot be made
+
+
+def measure_damage(
+    graph: PrunableGraph,
+    task: Task,
+    space: BoundSpace,
+    *,
+    saliencies: Saliencies,
+    fingerprints: Mapping[str, str],
+    say: Callable[[str], None] = lambda text: None,
+) -> DamageTable:
+    """The table of ``space``'s first criterion and first way to recover, those that need no training preferred.
+
+    What was measured for the same code, weights and data is read from the user's cache.
+    """
+    began = time.monotonic()
+    criterion = space.space.criterion[0]
+    recover = next((how for how in space.space.recover if not how.trains), space.space.recover[0]).label
+    known = Known.of(fingerprints)
+    divergence = Divergence(graph, task)
+    damage: dict[str, dict[int, float]] = defaultdict(dict)
+    places = [(group, units) for group, levels in space.levels.items() for units in levels]
+    for n, (group, units) in enumerate(places):
+        recipe = space.recipe({group: units}, criterion=criterion, precision="fp32", recover=recover)
+        if not recipe.choices:
+            damage[group][units] = 0.0
+            continue
+        if recipe.id not in known.values:
+            say(f"measuring damage, {len(places) - n} cuts left")
+            known.add(recipe.id, _damage(graph, recipe, task, saliencies, divergence))
+        damage[group][units] = known.values[recipe.id]
+    return DamageTable(
+        criterion=criterion,
+        recover=recover,
+        samples=divergence.samples,
+        damage=damage,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _damage(graph: PrunableGraph, recipe: Recipe, task: Task, saliencies: Saliencies, divergence: Divergence) -> float:
+    try:
+        return min(divergence.of(compress(graph, recipe, task=task, saliencies=saliencies)), WORST)
+    except StageError:
+        return WORST
+
+
+class Known:
+    """Damages by recipe id, in one file that is written anew after every change."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self.values = {str(key): float(value) for key, value in json.loads(path.read_text("utf-8")).items()}
+
+    @classmethod
+    def of(cls, fingerprints: Mapping[str, str]) -> Known:
+        """The user's cache for this code, these weights and this data."""
+        text = json.dumps({key: fingerprints[key] for key in ("code", "weights", "data")}, sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return cls(platformdirs.user_cache_path("autoprune") / "damage" / f"{name}.json")
+
+    def add(self, recipe: str, damage: float) -> None:
+        """Keep it; a cache that cannot be written costs minutes next time."""
+        self.values[recipe] = damage
+        with contextlib.suppress(OSError):
+            write_whole(self.path, json.dumps(self.values).encode())

@@ -1,0 +1,45 @@
+"""The tables that a strategy works on, measured before the first trial."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from autoprune.damage import measure_damage
+from autoprune.errors import StageError, TargetError
+from autoprune.latency import FOR_A_SEARCH, Calibration, Store
+from autoprune.strategies import Tables
+
+if TYPE_CHECKING:
+    from autoprune.engine.observer import Observer
+    from autoprune.engine.prepare import Prepared
+    from autoprune.evaluate import Evaluator
+
+
+def measure_tables(prepared: Prepared, evaluator: Evaluator, observer: Observer) -> Tables:
+    """Latency tables of this model on this device and its error tables; what is known from before takes no time.
+
+    Raises:
+        TargetError: the device does not settle.
+    """
+    began = time.monotonic()
+    store = Store.of(prepared.device, evaluator.reference)
+    calibration = Calibration(evaluator, prepared.space, store, FOR_A_SEARCH, observer.stage)
+    try:
+        latency = {precision: calibration.regression(precision) for precision in prepared.space.precisions}
+    except StageError as error:
+        raise TargetError(
+            f"The latency table that strategy '{prepared.config.strategy}' needs cannot be measured: {error} Try again "
+            "when the device is quieter, or take --strategy tpe, which needs none."
+        ) from error
+    damage = measure_damage(
+        prepared.graph,
+        prepared.task,
+        prepared.space,
+        saliencies=evaluator.saliencies,
+        fingerprints=prepared.fingerprints,
+        say=observer.stage,
+    )
+    if (seconds := time.monotonic() - began) > 1:
+        observer.message(f"Latency and error tables took {seconds:.0f} s; they are kept for later runs.")
+    return Tables(damage, latency)

@@ -1,0 +1,31 @@
+"""Searches of the raw space by a sampler of Optuna."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoprune.strategies._base import Search, question_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import optuna
+
+    from autoprune.space import BoundSpace
+    from autoprune.strategies._base import Answers
+
+    Make = Callable[[int], optuna.samplers.BaseSampler]
+
+
+class Sampled(Search):
+    """Asks ``seeds``, then leaves every choice of every group to the sampler that ``make`` makes of a seed."""
+
+    def __init__(self, space: BoundSpace, seed: int, *, seeds: Sequence[Answers], make: Make) -> None:
+        super().__init__(space, seed)
+        self._seeds, self._make = seeds, make
+
+    def seeds(self) -> Sequence[Answers]:
+        return self._seeds
+
+    def sampler(self, question: int) -> optuna.samplers.BaseSampler:
+        return self._make(question_seed(self.seed, question))

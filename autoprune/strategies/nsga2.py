@@ -1,0 +1,36 @@
+"""NSGA-II."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import optuna
+
+from autoprune.strategies._ladder import ladder
+from autoprune.strategies._sampled import Sampled
+
+if TYPE_CHECKING:
+    from autoprune.space import BoundSpace
+    from autoprune.strategies._base import Search
+    from autoprune.strategies._tables import Tables
+
+
+@dataclass(frozen=True)
+class Nsga2:
+    """NSGA-II (Deb et al. 2002) over every choice of every group, after a ladder of uniform cuts."""
+
+    name: str = "nsga2"
+    description: str = "uniform ladder, then the genetic algorithm NSGA-II"
+    needs_tables: bool = False
+
+    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None) -> Search:
+        return Sampled(
+            space,
+            seed,
+            seeds=ladder(space),
+            make=lambda own: optuna.samplers.NSGAIISampler(seed=own, population_size=16),
+        )
+
+
+STRATEGY = Nsga2()
