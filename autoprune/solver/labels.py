@@ -8,6 +8,7 @@ from autoprune.solver.problem import Booleans, Choice, Floats, Integers, Problem
 from autoprune.solver.relaxation import Relaxation
 
 NARROWEST, WIDENING = 16, 16
+CROWD = 4  # widths of labels whose dominance and best bounds are looked at
 RIVALS = 64  # labels that all others are compared with; the rest of the dominated ones are only slower, not wrong
 
 
@@ -57,6 +58,10 @@ def _sweep(relaxation: Relaxation, limit: float, width: int) -> tuple[list[int] 
         spent = (spent[:, None] + relaxation.spends[group, levels]).reshape(len(gap), -1)
         cost = (cost[:, None] + relaxation.costs[group, levels]).ravel()
         kept = np.flatnonzero((gap <= room) & (spent <= relaxation.slack).all(axis=1))
+        if len(kept) > CROWD * width:  # too many to look at closely
+            kept = kept[gap[kept].argpartition(CROWD * width)]
+            dropped = min(dropped, relaxation.bound + float(gap[kept[CROWD * width]]))
+            kept = kept[: CROWD * width]
         bound = cost[kept] + (spent[kept] @ relaxation.prices.T + rest[n]).max(axis=1)
         kept, bound = kept[bound <= limit], bound[bound <= limit]
         by_bound = bound.argsort(kind="stable")

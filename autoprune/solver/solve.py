@@ -12,7 +12,7 @@ from autoprune.solver.problem import Choice, Problem
 from autoprune.solver.relaxation import relax
 
 K = TypeVar("K")
-WIDEST = 4096
+WIDEST = 2048
 
 
 def solve(problem: Problem, budgets: Mapping[str, float], *, width: int = WIDEST) -> Choice | None:

@@ -12,21 +12,21 @@ from tests.solver.instances import brute_force, budgets_at, highs, random_proble
 SHARES = st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3)
 
 
-@given(small_problems(), st.lists(st.integers(-12, 12), min_size=3, max_size=3), st.sampled_from([1, 3, 4096]))
+@given(small_problems(), st.lists(st.integers(-12, 12), min_size=3, max_size=3), st.sampled_from([1, 3, 2048]))
 def test_brute_force_agrees_on_tiny_problems(problem: Problem, totals: list[int], width: int) -> None:
     budgets = {name: total / 4 for name, total in zip(problem.resources, totals, strict=False)}
     best = brute_force(problem, budgets)
     try:
         choice = solve(problem, budgets, width=width)
     except SearchError:
-        assert width < 4096
+        assert width < 2048
         return
     if choice is None or best is None:
         assert choice is best
         return
     assert within(problem, choice, budgets)
     assert choice.bound - 1e-6 <= best <= choice.cost
-    if width == 4096:
+    if width == 2048:
         assert choice.cost == choice.bound == pytest.approx(best)
 
 
