@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprune.errors import SearchError
-from autoprune.solver import Problem, solve, solve_scenarios
+from autoprune.solver import Frontier, Problem, cheapest_at, solve, solve_scenarios
 from tests.solver.instances import brute_force, budgets_at, highs, random_problem, small_problems, within
 
 SHARES = st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3)
@@ -125,6 +125,18 @@ def test_the_best_scenario_is_found(problems: list[Problem], total: int) -> None
     name, choice = found
     assert choice.cost == choice.bound == pytest.approx(min(each.values()))
     assert within(problems[name], choice, budgets)
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=2, max_size=4), st.floats(0.2, 0.8))
+def test_the_bound_holds_for_all_scenarios(seeds: list[int], share: float) -> None:
+    scenarios = {seed: random_problem(seed, groups=8, levels=5) for seed in seeds}
+    budgets = {"latency_ms": max(budgets_at(problem, [share])["latency_ms"] for problem in scenarios.values())}
+    best = min(choice.cost for problem in scenarios.values() if (choice := solve(problem, budgets)))
+    frontiers = {name: Frontier.of(problem, resolution=3) for name, problem in scenarios.items()}
+    narrow = solve_scenarios(scenarios, budgets, width=1)
+    for found in (narrow, cheapest_at(frontiers, budgets["latency_ms"])):
+        assert found is not None
+        assert found[1].bound - 1e-9 <= best <= found[1].cost + 1e-9
 
 
 def test_widths_and_budgets_that_make_no_sense_are_refused() -> None:
