@@ -1,7 +1,7 @@
 """The loop, wired: configure, start, resume. `search` and `resume` are the Python interface."""
 
 from autoprune.engine.api import Run, configure, goals, resume, search, start
-from autoprune.engine.calibrate import calibrate, write_table
+from autoprune.engine.calibration import calibrate, write_table
 from autoprune.engine.config import RunInfo, SearchConfig
 from autoprune.engine.observer import Observer, Silent, Status
 

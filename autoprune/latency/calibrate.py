@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autoprune.errors import StageError
 from autoprune.latency.plan import POOL, informative, scattered, sweeps
-from autoprune.latency.regress import Z95, Arithmetic, Regression, deviations
+from autoprune.latency.regress import Z95, Arithmetic, Regression, fit
 from autoprune.latency.table import Bias, Cell, HeldOut, LatencyTable, Observation, PrecisionTable, Purpose
 from autoprune.recipe import Keep, Recipe
 
 if TYPE_CHECKING:
     from autoprune.evaluate import Evaluator
-    from autoprune.hardware import Precision
+    from autoprune.hardware import Precision, TimingPolicy
     from autoprune.latency.store import Store
+    from autoprune.records import Artifact, Measurement
     from autoprune.space import BoundSpace
 
 Say = Callable[[str], None]
+ATTEMPTS = 3
+PAYS = 0.25  # of what the arithmetic that a step removes is worth, at the average rate of its group
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Calibration:
         """Measure what is not known yet, and make the table. Raises StageError where the device does not settle."""
         began = time.monotonic()
         tables = {precision: self._precision(precision) for precision in self.space.precisions}
-        observations = tuple(self.known.values())
+        observations = tuple(one for _, one in sorted(self.known.items()))
         return LatencyTable(
             task=task,
             target=target,
@@ -90,30 +95,22 @@ class Calibration:
 
     def regression(self, precision: Precision) -> Regression:
         """What one precision's latencies follow, as sure as the effort wants it. Raises StageError as `run`."""
-        dense = self._observe([{}], "sweep", precision)
-        regression = Regression(self.arithmetic, dense[0].share)
-        self._learn(regression, dense)
+        seen = self._observe([{}], "sweep", precision)
         if self.effort.sweeps:
-            self._learn(regression, self._observe(sweeps(self.arithmetic), "sweep", precision))
+            seen += self._observe(sweeps(self.arithmetic), "sweep", precision)
         pool = scattered(self.arithmetic, POOL, rng=np.random.default_rng(self.effort.seed + 1))
-        self._joint(regression, pool, precision)
+        regression, joint = self._fit(seen), 0
+        while joint < self.effort.most:
+            recipes, worst = informative(regression, pool, self.effort.together)
+            if worst <= (wanted := self.effort.tolerance_percent):
+                break
+            self.say(f"latencies in {precision} are sure to {worst:.1f} %, {wanted:g} % is wanted")
+            seen += self._observe(recipes, "joint", precision)
+            regression, joint = self._fit(seen), joint + len(recipes)
         return regression
 
-    def _joint(self, regression: Regression, pool: Sequence[dict[str, int]], precision: Precision) -> None:
-        done = 0
-        while done < self.effort.most:
-            recipes, worst = informative(regression, pool, self.effort.together)
-            if worst <= self.effort.tolerance_percent:
-                return
-            self.say(
-                f"{precision}: predictions are sure to {worst:.1f} %, {self.effort.tolerance_percent:g} % is wanted"
-            )
-            self._learn(regression, self._observe(recipes, "joint", precision))
-            done += len(recipes)
-
-    def _learn(self, regression: Regression, observations: Sequence[Observation]) -> None:
-        features = regression.features([kept_units(one.recipe) for one in observations])
-        regression.learn(features, np.array([one.share for one in observations]), deviations(observations))
+    def _fit(self, seen: Sequence[Observation]) -> Regression:
+        return fit(self.arithmetic, seen, [kept_units(one.recipe) for one in seen])
 
     def _observe(self, wanted: Iterable[dict[str, int]], purpose: Purpose, precision: Precision) -> list[Observation]:
         """Observations of these recipes, in their order; times those that are not known."""
@@ -129,7 +126,7 @@ class Calibration:
         try:
             timing = self.evaluator.device.profile.timing
             policy = timing.model_copy(update={"blocks": self.effort.blocks, "block_ms": self.effort.block_ms})
-            timed = self.evaluator.time(artifacts, policy)
+            timed = self._settled(artifacts, policy)
         finally:
             for artifact in artifacts.values():
                 artifact.path.unlink(missing_ok=True)
@@ -148,6 +145,12 @@ class Calibration:
             )
             self.store.add(observation)
             self.known[recipe.id] = observation
+
+    def _settled(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy) -> dict[str, Measurement]:
+        for _ in range(ATTEMPTS - 1):  # minutes of work should not be lost to a busy moment
+            with contextlib.suppress(StageError):
+                return self.evaluator.time(artifacts, policy)
+        return self.evaluator.time(artifacts, policy)
 
 
 def arithmetic(evaluator: Evaluator, space: BoundSpace) -> Arithmetic:
@@ -211,12 +214,14 @@ def tabulate(regression: Regression, unseen: Sequence[Observation]) -> Precision
 
 
 def _cells(regression: Regression, group: str) -> tuple[Cell, ...]:
+    size, alone = regression.arithmetic.sizes[group], regression.arithmetic.alone
+    levels = [units for units in reversed(regression.arithmetic.levels[group]) if units != size]
     row: list[Cell] = []
-    most = 0.0  # that a wider level saves
-    size = regression.arithmetic.sizes[group]
-    for units in reversed([units for units in regression.arithmetic.levels[group] if units != size]):
+    most, macs = 0.0, 0  # that the wider levels save
+    rate = regression.saving(group, levels[-1])[0] / max(alone[group, levels[-1]], 1)
+    for units in levels:
         saves, deviation = regression.saving(group, units)
-        low, high = saves - Z95 * deviation, saves + Z95 * deviation
-        row.append(Cell(units=units, saves=saves, low=low, high=high, pays=saves > most + deviation))
-        most = max(most, saves)
+        pays = saves - most > PAYS * rate * (alone[group, units] - macs)
+        row.append(Cell(units=units, saves=saves, low=saves - Z95 * deviation, high=saves + Z95 * deviation, pays=pays))
+        most, macs = max(most, saves), alone[group, units]
     return tuple(reversed(row))

@@ -2,11 +2,12 @@
 
 The share of the dense model's latency that a recipe takes is modelled as::
 
-    share = dense_share + sum over groups of ratio(group) * theta(group, units)
+    share = dense_share + sum over groups of (1 + interplay * (ratio(group) - 1)) * theta(group, units)
 
-``theta`` is what the group alone saves. ``ratio`` carries the interplay of groups that meet in one operator (its cost
-is a product of widths): the multiply-accumulates that this group's cut removes once the groups before it are cut,
-divided by what it removes alone.
+``theta`` is what the group alone saves. ``ratio`` is how groups that meet in one operator temper each other, as its
+cost is a product of widths: the multiply-accumulates that this group's cut removes once the groups before it are cut,
+divided by what it removes alone. ``interplay``, between 0 and 1, is how much of the latency follows that arithmetic;
+`fit` takes the value under which the observations are likeliest.
 
 The prior says that a group saves time in proportion to its multiply-accumulates, give or take ``RATE_SPREAD`` for the
 model and again for each make of group (kind, units, arithmetic), that each width of a make is off that line by
@@ -34,6 +35,7 @@ RATE_SPREAD = 0.5
 LEVEL_SPREAD = 0.3
 GROUP_SPREAD = 0.1
 LEAST_SPREAD = 0.002  # of the dense latency: also a group without arithmetic may save something
+INTERPLAYS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0.0)
 NOISE = 0.002  # of the share: sessions differ by so much even where one interval is narrower
 
 
@@ -90,10 +92,12 @@ class Regression:
     Args:
         arithmetic: of the model.
         dense_share: a first guess of the uncut model's share in this precision (1 for FP32).
+        interplay: see the module.
     """
 
-    def __init__(self, arithmetic: Arithmetic, dense_share: float) -> None:
+    def __init__(self, arithmetic: Arithmetic, dense_share: float, *, interplay: float = 1.0) -> None:
         self.arithmetic = arithmetic
+        self.interplay = interplay
         self._column = {place: n for n, place in enumerate(arithmetic.places, 1)}
         expected = np.array([arithmetic.alone[place] / arithmetic.dense for place in arithmetic.places]) * dense_share
         self.mean: Array = np.concatenate([[dense_share], -expected])
@@ -121,14 +125,19 @@ class Regression:
         rows[:, 0] = 1.0
         for row, kept in zip(rows, recipes, strict=True):
             for place, ratio in self.arithmetic.ratios(kept).items():
-                row[self._column[place]] = ratio
+                row[self._column[place]] = 1 + self.interplay * (ratio - 1)
         return rows
 
-    def learn(self, features: Array, shares: Array, deviations: Array) -> None:
-        """Take in observations: features (n, 1 + places), shares (n,), their standard deviations (n,)."""
+    def learn(self, features: Array, shares: Array, deviations: Array) -> float:
+        """Take in observations: features (n, 1 + places), shares (n,), their standard deviations (n,).
+
+        Returns how likely they were before, as a logarithm.
+        """
         gain, innovation = self._gain(features, deviations)
-        self.mean = self.mean + gain @ (shares - features @ self.mean)
+        surprise = shares - features @ self.mean
+        self.mean = self.mean + gain @ surprise
         self.covariance = self.covariance - gain @ innovation @ gain.T
+        return float(-0.5 * (surprise @ np.linalg.solve(innovation, surprise) + np.linalg.slogdet(innovation)[1]))
 
     def anticipate(self, features: Array, deviations: Array) -> None:
         """Take in that these recipes will be observed: how sure one is afterwards does not depend on what is seen."""
@@ -149,6 +158,19 @@ class Regression:
         """What the group alone saves, as a share of the dense FP32 latency, and its standard deviation."""
         n = self._column[group, units]
         return float(-self.mean[n]), float(np.sqrt(max(self.covariance[n, n], 0.0)))
+
+
+def fit(arithmetic: Arithmetic, observations: Sequence[Observation], kept: Sequence[Kept]) -> Regression:
+    """The regression of all observations of one precision, the dense model's first; ``kept`` are their units."""
+    shares, noise = np.array([one.share for one in observations]), deviations(observations)
+    best: tuple[float, Regression] | None = None
+    for interplay in INTERPLAYS:
+        regression = Regression(arithmetic, observations[0].share, interplay=interplay)
+        likely = regression.learn(regression.features(kept), shares, noise)
+        if best is None or likely > best[0]:
+            best = likely, regression
+    assert best is not None
+    return best[1]
 
 
 def deviations(observations: Sequence[Observation]) -> Array:

@@ -36,8 +36,8 @@ class Observation(Strict):
 class Cell(Strict):
     """One group at one width, everything else whole: the share of the dense FP32 model's latency that it saves.
 
-    ``low`` and ``high`` bound it with 95 % probability, given all observations. ``pays`` is False where the next wider
-    level is as fast: nobody should choose this width.
+    ``low`` and ``high`` bound it with 95 % probability, given all observations. ``pays`` is False where it saves
+    next to nothing over the next wider level: nobody should choose this width.
     """
 
     units: NonNegativeInt

@@ -1,0 +1,67 @@
+"""Error tables: zero where nothing is cut, more where more is, kept for the next run, blind to labels."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from autoprune.compress import Saliencies
+from autoprune.damage import DamageTable, Divergence, measure_damage
+from autoprune.graph.model import PrunableGraph
+from autoprune.space import SearchSpace
+from autoprune.task import Task
+from tests.engine.small import task
+
+PRINTS = {"code": "c", "weights": "w", "data": "d"}
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def table(said: list[str] | None = None) -> DamageTable:
+    own = task()
+    graph = PrunableGraph.capture(own.model(), own.example_inputs)
+    space = SearchSpace(name="s", description="").bind(graph.groups, precisions=("fp32",), channel_multiple=8)
+    say = said.append if said is not None else lambda text: None
+    return measure_damage(graph, own, space, saliencies=Saliencies(graph, own), fingerprints=PRINTS, say=say)
+
+
+def test_less_kept_is_more_damage_and_nothing_is_measured_twice(cache: Path) -> None:
+    said: list[str] = []
+    found = table(said)
+    assert said
+    for damages in found.damage.values():
+        assert damages[32] == 0
+        ordered = [damages[units] for units in sorted(damages)]
+        assert ordered == sorted(ordered, reverse=True)
+        assert ordered[0] > 0.01
+    again: list[str] = []
+    assert table(again).damage == found.damage
+    assert not again
+
+
+def test_the_divergence_of_logits_is_kullback_and_leibler(cache: Path) -> None:
+    own = task()
+    graph = PrunableGraph.capture(own.model(), own.example_inputs)
+    divergence = Divergence(graph, own)
+    assert divergence.of(graph.module().eval()) == pytest.approx(0, abs=1e-6)
+    cut = graph.cut({"conv1": range(8)}).eval()
+    with torch.no_grad():
+        inputs = torch.cat([images for images, _ in own.train])[: divergence.samples]
+        p, q = own.model()(inputs).softmax(1), cut(inputs).softmax(1)
+    assert divergence.of(cut) == pytest.approx(float((p * (p.log() - q.log())).sum(1).mean()), rel=1e-4)
+
+
+def test_a_single_output_is_compared_by_its_square(cache: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
+    data = [(torch.randn(64, 4), torch.zeros(64))]
+    own = Task("line", lambda: net, (torch.zeros(2, 4),), data, data)
+    graph = PrunableGraph.capture(net, own.example_inputs)
+    divergence = Divergence(graph, own)
+    half = graph.cut({graph.groups[0].id: range(8)}).eval()
+    assert 0.01 < divergence.of(half) < 10

@@ -1,0 +1,77 @@
+"""Calibration of a real model on this machine, in a hurry; killed, repeated, torn."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autoprune import engine
+from autoprune.engine import Silent
+from autoprune.latency import Effort, LatencyTable, Store
+from tests.cli.conftest import Command
+from tests.engine.conftest import SMALL
+
+EFFORT = Effort(tolerance_percent=50, most=4, held_out=4, together=4, block_ms=1)
+
+
+class Stop(Silent):
+    """Counts what is timed; Ctrl-C after ``after`` batches."""
+
+    def __init__(self, after: float = float("inf")) -> None:
+        self.after, self.batches = after, 0
+
+    def stage(self, text: str) -> None:
+        self.batches += text.startswith("timing recipes")
+        if self.batches > self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def calibrated(quick: dict[str, str], observer: Stop) -> LatencyTable:
+    config = engine.configure(task=str(SMALL), target=quick["target"], space=quick["space"])
+    return engine.calibrate(config, observer=observer, effort=EFFORT)
+
+
+def test_a_killed_calibration_goes_on_where_it_was(quick: dict[str, str], cache: Path) -> None:
+    first = Stop(after=2)
+    with pytest.raises(KeyboardInterrupt):
+        calibrated(quick, first)
+    (folder,) = (cache / "autoprune" / "latency").iterdir()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    assert before
+    table = calibrated(quick, Stop())
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}.items() >= before.items()
+    assert set(table.tables) == {"fp32", "int8"}
+    assert table.tables["fp32"].dense_share == pytest.approx(1.0, abs=0.3)
+    assert {len(one.held_out) for one in table.tables.values()} == {4}
+    again = Stop()
+    assert calibrated(quick, again).observations == table.observations
+    assert again.batches == 0
+
+
+def test_a_torn_observation_is_timed_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "abc.json").write_text('{"recipe": ')
+    assert store.read() == {}
+
+
+def test_the_command_writes_table_and_plots(
+    command: Command, quick: dict[str, str], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoprune.engine.calibration.Effort", lambda: EFFORT)
+    given = [text for key, value in quick.items() for text in (f"--{key}", value)]
+    done = command("calibrate", *given, "--out", tmp_path / "table")
+    assert done.code == 0, done.err
+    assert "conv1" in done.out
+    assert "Kendall" in done.out or "KENDALL" in done.out
+    table = LatencyTable.model_validate_json((tmp_path / "table" / "latency.json").read_text())
+    page = (tmp_path / "table" / "latency.html").read_text()
+    assert "Width against latency, int8" in page
+    assert "http://" not in page.split('id="plotly"')[0]
+    found = json.loads(command("calibrate", *given, "--out", tmp_path / "table", "--json").out)
+    assert found["key"] == table.key

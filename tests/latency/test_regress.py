@@ -1,0 +1,113 @@
+"""The table finds the truth from noisy whole models, and knows how sure it is."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoprune.latency import Arithmetic, Observation, Regression
+from autoprune.latency.calibrate import plain, tabulate
+from autoprune.latency.plan import informative, scattered, sweeps
+from autoprune.latency.regress import fit
+
+SIZES = {"stem": 32, **{f"block{n}": 64 for n in range(6)}}
+LEVELS = {name: tuple(range(8, size + 1, 8)) for name, size in SIZES.items()}
+
+
+def macs(kept: Mapping[str, int]) -> int:
+    """Every block reads the stem."""
+    stem = kept.get("stem", 32)
+    return 27 * stem + sum(18 * stem * kept.get(f"block{n}", 64) for n in range(6))
+
+
+ARITHMETIC = Arithmetic(
+    sizes=SIZES,
+    levels=LEVELS,
+    makes={name: "stem" if name == "stem" else "block" for name in SIZES},
+    macs=macs,
+)
+
+
+def truth(kept: Mapping[str, int]) -> float:
+    """Steps of 16 in the blocks; an overhead that no cut saves."""
+    blocks = sum(-(-kept.get(f"block{n}", 64) // 16) * 16 / 64 * (1 + 0.05 * n) for n in range(6))
+    return 0.2 + 0.05 * kept.get("stem", 32) / 32 + 0.75 * blocks / 6.75 * (0.3 + 0.7 * kept.get("stem", 32) / 32)
+
+
+def observation(kept: dict[str, int], share: float, *, noise: float) -> Observation:
+    return Observation(
+        recipe=plain(kept, "fp32"),
+        purpose="joint",
+        share=share,
+        low=share * (1 - 2 * noise),
+        high=share * (1 + 2 * noise),
+        latency_ms=share,
+        reference_ms=1.0,
+    )
+
+
+def learnt(recipes: list[dict[str, int]], *, noise: float, seed: int = 0) -> Regression:
+    rng = np.random.default_rng(seed)
+    seen = [observation(kept, truth(kept) * (1 + noise * rng.standard_normal()), noise=noise) for kept in recipes]
+    return fit(ARITHMETIC, seen, recipes)
+
+
+def test_before_any_observation_the_arithmetic_speaks() -> None:
+    regression = Regression(ARITHMETIC, 1.0)
+    saves, deviation = regression.saving("block0", 32)
+    assert saves == pytest.approx(9 * 32 * 64 / macs({}))
+    assert deviation > 0.3 * saves
+
+
+def test_a_saving_is_found_that_the_noise_of_one_measurement_hides() -> None:
+    rng = np.random.default_rng(1)
+    recipes = [{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 60, rng=rng)]
+    regression = learnt(recipes, noise=0.004)
+    errors = []
+    for name, units in ARITHMETIC.places:
+        saves, deviation = regression.saving(name, units)
+        assert deviation < 0.006
+        errors.append(abs(saves - (truth({}) - truth({name: units}))))
+    assert np.mean(errors) < 0.0025, "one paired measurement is off by 0.0045 on average"
+
+
+def test_groups_that_meet_are_not_counted_twice() -> None:
+    rng = np.random.default_rng(2)
+    regression = learnt([{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 40, rng=rng)], noise=0.001)
+    recipes = scattered(ARITHMETIC, 40, rng=rng)
+    predicted, _ = regression.predict(regression.features(recipes))
+    errors = predicted / np.array([truth(kept) for kept in recipes]) - 1
+    assert np.abs(errors).mean() < 0.015
+    assert 0.6 <= regression.interplay <= 0.8
+    both = {"stem": 8, **{f"block{n}": 16 for n in range(6)}}
+    alone = sum(regression.saving(name, units)[0] for name, units in both.items())
+    whole, cut = regression.predict(regression.features([{}, both]))[0]
+    assert whole - cut < 0.9 * alone
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000))
+def test_the_next_recipe_is_the_least_sure_one_and_makes_everything_surer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    regression = learnt(scattered(ARITHMETIC, 5, rng=rng), noise=0.002, seed=seed)
+    pool = scattered(ARITHMETIC, 20, rng=rng)
+    chosen, worst = informative(regression, pool, 3)
+    features = regression.features(pool)
+    means, unsure = regression.predict(features)
+    assert chosen[0] == pool[int((unsure / means).argmax())]
+    assert worst == pytest.approx(100 * (unsure / means).max())
+    regression.anticipate(regression.features(chosen), 0.002 * np.ones(3))
+    assert (regression.predict(features)[1] <= unsure + 1e-12).all()
+
+
+def test_a_width_that_saves_nothing_over_the_next_wider_one_does_not_pay() -> None:
+    rng = np.random.default_rng(3)
+    regression = learnt([{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 80, rng=rng)], noise=0.0005)
+    unseen = [observation(kept, truth(kept), noise=0.0) for kept in scattered(ARITHMETIC, 20, rng=rng)]
+    table = tabulate(regression, unseen)
+    pays = {cell.units: cell.pays for cell in table.cells["block2"]}
+    assert pays == {8: False, 16: True, 24: False, 32: True, 40: False, 48: True, 56: False}
+    assert table.bias.mape_percent < 1.5
+    assert table.bias.kendall_tau > 0.95

@@ -1,0 +1,89 @@
+"""The guided search on a toy whose best recipes are known."""
+
+from itertools import product
+from pathlib import Path
+
+from autoprune.pareto import hypervolume, normalised, objectives
+from autoprune.recipe import DENSE
+from autoprune.records import Screened
+from autoprune.strategies import Tables
+from autoprune.study import RunDirectory
+from tests.study.toy import SPACE, drive, open_ledger, open_search, toy_record, toy_tables
+
+TWO = objectives(("accuracy", "latency_ms"))
+
+
+def reached(directory: RunDirectory, trials: int) -> float:
+    ledger = open_ledger(directory)
+    dense = ledger.records[DENSE.id].score
+    assert dense
+    scores = [ledger.records[recipe].score for recipe in ledger.order[:trials]]
+    return hypervolume([normalised(score, dense, TWO) for score in scores if score], (1.0, 1.0))
+
+
+def test_it_needs_a_fraction_of_the_trials_of_the_samplers(tmp_path: Path) -> None:
+    volumes = {}
+    for name, trials in (("guided", 30), ("tpe", 90), ("random", 90)):
+        directory = RunDirectory.create(tmp_path / name)
+        drive(directory, strategy=name, trials=trials)
+        volumes[name] = reached(directory, trials)
+    assert volumes["guided"] >= 0.999 * volumes["tpe"]
+    assert volumes["guided"] > volumes["random"]
+
+
+def test_every_recipe_is_new_and_of_the_space(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path / "run")
+    drive(directory, strategy="guided", trials=40)
+    assert len((directory.root / "tried.txt").read_text().split()) == 40
+    for record in open_ledger(directory).records.values():
+        for group, keep in record.recipe.choices.items():
+            assert keep.units in SPACE.levels[group]
+
+
+def test_trials_correct_the_latency_table() -> None:
+    tables: Tables = toy_tables()
+    recipe = SPACE.recipe({"a": 16, "b": 16}, criterion="l2", precision="fp32", recover="none")
+    record = toy_record(recipe)
+    assert record.score
+    slow = record.score.latency.model_copy(update={"median_ms": 3.6, "low_ms": 3.59, "high_ms": 3.61})
+    score = record.score.model_copy(update={"latency": slow})
+    record = record.model_copy(update={"outcome": record.outcome.model_copy(update={"score": score})})
+    before, unsure = tables.share({"a": 16, "b": 16}, "fp32")
+    tables.learn([record])
+    after, surer = tables.share({"a": 16, "b": 16}, "fp32")
+    assert before < 0.7 < 0.8 < after < 0.95
+    assert surer < unsure
+
+
+def test_a_screened_candidate_is_pruned_in_the_study_and_never_on_the_front(tmp_path: Path) -> None:
+    import optuna
+
+    directory = RunDirectory.create(tmp_path / "run")
+    search = open_search("guided")
+    ledger = open_ledger(directory, search)
+    ledger.enqueue(search.seeds())
+    for _ in range(3):
+        question = ledger.ask(search.sampler(ledger.answered))
+        record = toy_record(question.recipe)
+        if question.recipe.choices:
+            record = record.model_copy(update={"outcome": Screened(share=0.5, beaten_by=DENSE.id)})
+        ledger.tell(question, record)
+    assert [trial.state for trial in ledger.study.get_trials()][:3].count(optuna.trial.TrialState.PRUNED) == 1
+    assert open_ledger(directory).records.keys() == ledger.records.keys()
+
+
+def test_neighbours_of_a_member_differ_little() -> None:
+    search = open_search("guided")
+    records = {}
+    for units in product((32, 48, 64), repeat=2):
+        recipe = SPACE.recipe(dict(zip("ab", units, strict=True)), criterion="l2", precision="int8", recover="none")
+        records[recipe.id] = toy_record(recipe)
+    search.learn(records)
+    proposed = search.propose(1)
+    assert proposed
+    assert proposed["move"] == "raw"
+    tried = [
+        SPACE.answers({g: k.units for g, k in r.recipe.choices.items()}, precision="int8") for r in records.values()
+    ]
+    least = min(sum(one[k] != proposed[k] for k in one if k.startswith("keep/")) for one in tried)
+    assert least <= 2
