@@ -11,13 +11,16 @@ from autoprune.latency import FOR_A_SEARCH, Calibration, Store
 from autoprune.strategies import Tables
 
 if TYPE_CHECKING:
+    from autoprune.damage import DamageTable
     from autoprune.engine.observer import Observer
     from autoprune.engine.prepare import Prepared
     from autoprune.evaluate import Evaluator
 
 
 def measure_tables(prepared: Prepared, evaluator: Evaluator, observer: Observer) -> Tables:
-    """Latency tables of this model on this device and its error tables; what is known from before takes no time.
+    """Latency tables of this model on this device, now; its error tables when a strategy asks for them.
+
+    What is known from before takes no time.
 
     Raises:
         TargetError: the device does not settle.
@@ -32,14 +35,30 @@ def measure_tables(prepared: Prepared, evaluator: Evaluator, observer: Observer)
             f"The latency table that strategy '{prepared.config.strategy}' needs cannot be measured: {error} Try again "
             "when the device is quieter, or take --strategy tpe, which needs none."
         ) from error
-    damage = measure_damage(
-        prepared.graph,
-        prepared.task,
-        prepared.space,
-        saliencies=evaluator.saliencies,
-        fingerprints=prepared.fingerprints,
-        say=observer.stage,
-    )
     if (seconds := time.monotonic() - began) > 1:
-        observer.message(f"Latency and error tables took {seconds:.0f} s; they are kept for later runs.")
-    return Tables(damage, latency)
+        observer.message(f"The latency table took {seconds:.0f} s; it is kept for later runs on this device.")
+
+    def damage() -> DamageTable:
+        table = measure_damage(
+            prepared.graph,
+            prepared.task,
+            prepared.space,
+            saliencies=evaluator.saliencies,
+            fingerprints=prepared.fingerprints,
+            say=observer.stage,
+        )
+        if table.seconds > 1:
+            observer.message(f"The error table took {table.seconds:.0f} s; it is kept for later runs of this task.")
+        return table
+
+    return Tables(latency, damage, lambda: importance(prepared, evaluator))
+
+
+def importance(prepared: Prepared, evaluator: Evaluator) -> dict[str, dict[int, float]]:
+    """Group id -> units kept -> the saliency, by first-order Taylor expansion, of what goes."""
+    saliencies = evaluator.saliencies.of("taylor", seed=prepared.config.seed)
+    found = {}
+    for group, levels in prepared.space.levels.items():
+        ascending = saliencies[group].sort().values
+        found[group] = {units: float(ascending[: len(ascending) - units].sum()) for units in levels}
+    return found

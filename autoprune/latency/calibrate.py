@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 ATTEMPTS = 3
+SETTLE_PERCENT = 10.0  # a wide interval only counts for less in the regression
 PAYS = 0.25  # of what the arithmetic that a step removes is worth, at the average rate of its group
 
 
@@ -125,7 +126,13 @@ class Calibration:
         artifacts = {recipe.id: self.evaluator.sketch(recipe) for recipe in recipes}
         try:
             timing = self.evaluator.device.profile.timing
-            policy = timing.model_copy(update={"blocks": self.effort.blocks, "block_ms": self.effort.block_ms})
+            policy = timing.model_copy(
+                update={
+                    "blocks": self.effort.blocks,
+                    "block_ms": self.effort.block_ms,
+                    "settle_percent": max(timing.settle_percent, SETTLE_PERCENT),
+                }
+            )
             timed = self._settled(artifacts, policy)
         finally:
             for artifact in artifacts.values():

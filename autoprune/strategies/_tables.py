@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autoprune.latency import NOISE, Z95, Regression, kept_units
-from autoprune.solver import Problem
 
 if TYPE_CHECKING:
     from autoprune.damage import DamageTable
     from autoprune.hardware import Precision
     from autoprune.records import TrialRecord
-    from autoprune.space import BoundSpace
 
-LATENCY = "latency"
+    Costs = Mapping[str, Mapping[int, float]]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Error and latency tables of one model on one device.
+    """Latency and error tables of one model on one device; those of errors are measured when they are first asked for.
 
     Attributes:
-        damage: what cutting each group does to the output.
         latency: by precision, what cutting each group saves; as shares of the dense FP32 model's latency.
+        measure_damage, measure_importance: give `damage` and `importance`.
     """
 
-    damage: DamageTable
     latency: Mapping[Precision, Regression]
+    measure_damage: Callable[[], DamageTable]
+    measure_importance: Callable[[], Costs]
+
+    @cached_property
+    def damage(self) -> Costs:
+        """Group id -> units kept -> divergence of the recovered model's output from the dense one's."""
+        return self.measure_damage().damage
+
+    @cached_property
+    def importance(self) -> Costs:
+        """Group id -> units kept -> sum of the removed units' saliencies by first-order Taylor expansion."""
+        return self.measure_importance()
 
     def learn(self, records: Iterable[TrialRecord]) -> None:
         """Correct the latencies by what trials measured."""
@@ -48,17 +58,3 @@ class Tables:
         regression = self.latency[precision]
         means, unsure = regression.predict(regression.features([kept]))
         return float(means[0]), float(unsure[0])
-
-    def problem(
-        self, space: BoundSpace, precision: Precision, *, power: float = 1.0, weights: Sequence[float] | None = None
-    ) -> Problem:
-        """The knapsack of one precision: damages as costs, latency shares as spends, levels as in ``space.levels``."""
-        regression = self.latency[precision]
-        costs = [np.array([self.damage.damage[g][n] for n in levels]) for g, levels in space.levels.items()]
-        spends = [
-            np.array([0.0 if n == space.sizes[g] else -regression.saving(g, n)[0] for n in levels])
-            for g, levels in space.levels.items()
-        ]
-        dense_share = float(regression.mean[0])
-        plain = Problem(costs=costs, spends={LATENCY: spends}, base_spends={LATENCY: dense_share})
-        return plain.transformed(power=power, coefficients=weights)

@@ -11,24 +11,22 @@ import numpy as np
 import optuna
 
 from autoprune.pareto import front, objectives
-from autoprune.solver import Choice, Frontier, neighbours
+from autoprune.solver import neighbours
 from autoprune.strategies._base import Search, question_seed
+from autoprune.strategies._budgets import LATENCY, Budgets
 from autoprune.strategies._ladder import dense
-from autoprune.strategies._tables import LATENCY, Tables
 
 if TYPE_CHECKING:
-    from autoprune.hardware import Precision
     from autoprune.recipe import Recipe
     from autoprune.records import TrialRecord
     from autoprune.space import BoundSpace
     from autoprune.strategies._base import Answers, Records
+    from autoprune.strategies._tables import Tables
 
 RUNGS = 8  # budgets of the first ladder, in each precision
-WORST_DAMAGE = 1.5  # summed divergence, in nats, beyond which no budget goes: the model is lost there
+WORST_DAMAGE = 4.0  # summed divergence, in nats, beyond which no budget goes: the model is lost there
 SEGMENTS = 4  # consecutive groups that share a sensitivity
-CORRECTIONS = 4
 NEAREST = 12  # neighbours of a front member that a local move draws from
-RESOLUTION = 4096
 TRADE_OFF = objectives(("accuracy", "latency_ms"))
 
 
@@ -42,6 +40,7 @@ class GuidedSearch(Search):
     def __init__(self, space: BoundSpace, seed: int, tables: Tables) -> None:
         super().__init__(space, seed)
         self.tables = tables
+        self.budgets = Budgets(space, tables, tables.damage, bearable=WORST_DAMAGE)
         self.records: dict[str, TrialRecord] = {}
 
     def seeds(self) -> Sequence[Answers]:
@@ -49,7 +48,7 @@ class GuidedSearch(Search):
         found = [{"move": "raw", **answers} for answers in dense(self.space)]
         for rung in range(1, RUNGS + 1):
             for precision in self.space.precisions:
-                kept = self._solve(precision, rung / RUNGS, power=1.0, weights=None)
+                kept = self.budgets.solve(precision, rung / RUNGS)
                 found.append({"move": "raw", **self.space.answers(kept, precision=precision)})
         return list({str(sorted(answers.items())): answers for answers in found}.values())
 
@@ -80,7 +79,7 @@ class GuidedSearch(Search):
         precision = _of(trial, "precision", self.space.precisions)
         budget, power = trial.suggest_float("budget", 0.0, 1.0), trial.suggest_float("power", 0.5, 1.5)
         weights = [trial.suggest_float(f"weight/{n}", -1.0, 1.0) for n in range(SEGMENTS + bool(self.space.shared))]
-        kept = self._solve(precision, budget, power=power, weights=self._spread(weights))
+        kept = self.budgets.solve(precision, budget, power=power, weights=self._spread(weights))
         recipe = self.space.recipe(
             kept,
             criterion=_of(trial, "criterion", self.space.space.criterion),
@@ -101,42 +100,15 @@ class GuidedSearch(Search):
             spread.append(float(np.exp(weights[segment])))
         return spread
 
-    def _solve(
-        self, precision: Precision, depth: float, *, power: float, weights: Sequence[float] | None
-    ) -> dict[str, int]:
-        """Units kept at a budget ``depth`` of the way (in ratios) from the dense latency to the least sensible one."""
-        problem = self.tables.problem(self.space, precision, power=power, weights=weights)
-        frontier = Frontier.of(problem, resolution=RESOLUTION)
-        whole = self.tables.share({}, precision)[0]
-        wanted = whole * (self._least(precision) / whole) ** depth
-        budget, kept = wanted, dict[str, int]()
-        for _ in range(CORRECTIONS):  # groups that meet in an operator save less together than the sum says
-            choice = frontier.at(budget) or problem.choice(_cheapest(problem.spends[LATENCY]))
-            kept = self._kept(choice)
-            budget += wanted - self.tables.share(kept, precision)[0]
-        return kept
-
-    def _least(self, precision: Precision) -> float:
-        """The least share that costs no more than ``WORST_DAMAGE``."""
-        problem = self.tables.problem(self.space, precision)
-        choices = Frontier.of(problem, resolution=RESOLUTION).choices()
-        bearable = [choice for choice in choices if choice.cost <= WORST_DAMAGE] or choices[-1:]
-        return max(self.tables.share(self._kept(bearable[0]), precision)[0], 1e-3)
-
-    def _kept(self, choice: Choice) -> dict[str, int]:
-        levels = self.space.levels
-        kept = {g: levels[g][level] for g, level in zip(levels, choice.levels, strict=True)}
-        return {group: units for group, units in kept.items() if units != self.space.sizes[group]}
-
     def _near(self, parent: Recipe, rng: np.random.Generator) -> dict[str, int] | None:
         """Units kept by a recipe near ``parent`` that was not tried yet; one of the least damaging by the tables."""
-        problem = self.tables.problem(self.space, parent.precision)
+        problem = self.budgets.problem(parent.precision)
         levels = [
             known.index(parent.choices[group].units) if group in parent.choices else len(known) - 1
             for group, known in self.space.levels.items()
         ]
         budget = problem.choice(levels).spends[LATENCY] * rng.uniform(0.97, 1.03)
-        near = map(self._kept, neighbours(problem, levels, budgets={LATENCY: budget}))
+        near = map(self.budgets.kept, neighbours(problem, levels, budgets={LATENCY: budget}))
         new = list(islice((kept for kept in near if self._like(parent, kept).id not in self.records), NEAREST))
         return new[rng.integers(len(new))] if new else None
 
@@ -148,10 +120,6 @@ class GuidedSearch(Search):
 
 def _of(trial: optuna.Trial, name: str, options: Sequence[Any]) -> Any:
     return options[0] if len(options) == 1 else trial.suggest_categorical(name, list(options))
-
-
-def _cheapest(spends: Sequence[Any]) -> list[int]:
-    return [int(row.argmin()) for row in spends]
 
 
 @dataclass(frozen=True)

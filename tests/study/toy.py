@@ -75,7 +75,8 @@ def toy_tables() -> Tables:
         macs=lambda kept: sum(kept.get(name, 64) for name in "abcd"),
     )
     table = DamageTable(criterion="l2", recover="none", samples=1, damage=damage)
-    return Tables(table, {"fp32": Regression(arithmetic, 1.0), "int8": Regression(arithmetic, 0.4)})
+    latency = {"fp32": Regression(arithmetic, 1.0), "int8": Regression(arithmetic, 0.4)}
+    return Tables(latency, lambda: table, lambda: damage)
 
 
 def open_search(strategy: str = "tpe") -> Search:

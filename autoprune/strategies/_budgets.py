@@ -1,0 +1,73 @@
+"""The best recipe by a table of costs for a budget of latency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autoprune.solver import Choice, Frontier, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autoprune.hardware import Precision
+    from autoprune.space import BoundSpace
+    from autoprune.strategies._tables import Costs, Tables
+
+LATENCY = "latency"
+CORRECTIONS = 4
+RESOLUTION = 4096
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Solves the knapsack of ``costs`` against the latency table.
+
+    Attributes:
+        bearable: the sum of costs beyond which no budget goes; infinite where every budget makes sense.
+    """
+
+    space: BoundSpace
+    tables: Tables
+    costs: Costs
+    bearable: float = float("inf")
+
+    def problem(self, precision: Precision, *, power: float = 1.0, weights: Sequence[float] | None = None) -> Problem:
+        """Costs and latency shares of one precision, levels as in ``space.levels``."""
+        regression, levels = self.tables.latency[precision], self.space.levels
+        costs = [np.array([self.costs[group][n] for n in known]) for group, known in levels.items()]
+        spends = [
+            np.array([0.0 if n == self.space.sizes[group] else -regression.saving(group, n)[0] for n in known])
+            for group, known in levels.items()
+        ]
+        plain = Problem(costs=costs, spends={LATENCY: spends}, base_spends={LATENCY: float(regression.mean[0])})
+        return plain.transformed(power=power, coefficients=weights)
+
+    def solve(
+        self, precision: Precision, depth: float, *, power: float = 1.0, weights: Sequence[float] | None = None
+    ) -> dict[str, int]:
+        """Units kept at a budget ``depth`` of the way (in ratios) from the dense latency to the least bearable one."""
+        problem = self.problem(precision, power=power, weights=weights)
+        frontier = Frontier.of(problem, resolution=RESOLUTION)
+        whole = self.tables.share({}, precision)[0]
+        wanted = whole * (self._least(precision) / whole) ** depth
+        budget, kept = wanted, dict[str, int]()
+        for _ in range(CORRECTIONS):  # groups that meet in an operator save less together than the sum says
+            choice = frontier.at(budget) or problem.choice([int(row.argmin()) for row in problem.spends[LATENCY]])
+            kept = self.kept(choice)
+            budget += wanted - self.tables.share(kept, precision)[0]
+        return kept
+
+    def kept(self, choice: Choice) -> dict[str, int]:
+        """Units kept of the groups that ``choice`` cuts."""
+        levels = self.space.levels
+        kept = {group: levels[group][level] for group, level in zip(levels, choice.levels, strict=True)}
+        return {group: units for group, units in kept.items() if units != self.space.sizes[group]}
+
+    def _least(self, precision: Precision) -> float:
+        """The least share that is bearable."""
+        choices = Frontier.of(self.problem(precision), resolution=RESOLUTION).choices()
+        bearable = [choice for choice in choices if choice.cost <= self.bearable] or choices[-1:]
+        return max(self.tables.share(self.kept(bearable[0]), precision)[0], 1e-3)
