@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -48,9 +49,7 @@ class Layer:
 
     def positions(self, y: Tensor, at_most: int) -> Tensor:
         """Which output positions count, of those in ``y`` flattened: the same for outputs of the same shape."""
-        total = y.numel() // self._channels(y)
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
-        return order[:at_most].sort().values
+        return _positions(y.numel() // self._channels(y), at_most)
 
     def outputs(self, y: Tensor, places: Tensor) -> Tensor:
         """The outputs ``y`` at these positions: (positions, output units)."""
@@ -144,6 +143,12 @@ def layers_of(model: nn.Module) -> list[Layer]:
             )
         )
     return layers
+
+
+@lru_cache(maxsize=64)  # drawn for every layer of every candidate
+def _positions(total: int, at_most: int) -> Tensor:
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
+    return order[:at_most].sort().values
 
 
 def _following_norm(model: nn.Module, node: fx.Node) -> Norm | None:

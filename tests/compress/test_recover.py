@@ -142,12 +142,32 @@ def test_lstsq_corrects_in_a_later_block_what_an_earlier_one_has_lost(convolutio
     first, second = (group.id for group in graph.groups if group.size != 4 or "maps.0" in group.id)
     dense = graph.module().eval()
     keep = {first: (0, 1, 3)}  # a direction of four is lost
+    cut_inputs = LeastSquares(damping=1e-9, rows_per_input=10**6)
     early = graph.cut(keep).eval()
-    LeastSquares(damping=1e-9).recover(early, Reference(dense), task_of(inputs), Recipe())
+    cut_inputs.recover(early, Reference(dense), task_of(inputs), Recipe())
     assert not torch.allclose(early(fresh), dense(fresh), atol=0.1)
     both = graph.cut(keep | {second: tuple(range(8))}).eval()  # eight units still span all four directions
-    LeastSquares(damping=1e-9).recover(both, Reference(dense), task_of(inputs), Recipe())
+    cut_inputs.recover(both, Reference(dense, {"maps.2.weight": torch.arange(8)}), task_of(inputs), Recipe())
     assert torch.allclose(both(fresh), dense(fresh), atol=1e-3)
+
+
+def test_lstsq_refits_layers_with_all_their_inputs_where_the_data_suffice() -> None:
+    torch.manual_seed(0)
+    inputs, fresh = torch.randn(400, 4), torch.randn(400, 4)
+    graph = PrunableGraph.capture(Residual(convolutions=False).eval(), (inputs[:2],), prove=False)
+    dense = graph.module().eval()
+    keep = {next(group.id for group in graph.groups if "maps.0" in group.id): (0, 1, 3)}
+    errors = []
+    for rows_per_input in (10, 101):  # of 400 rows, for the 4 and 9 inputs of the second block
+        cut = graph.cut(keep).eval()
+        method = LeastSquares(damping=1e-9, damping_whole=1e-9, rows_per_input=rows_per_input)
+        method.recover(cut, Reference(dense), task_of(inputs), Recipe())
+        untouched = [
+            torch.equal(cut.get_parameter(f"maps.{i}.weight"), dense.get_parameter(f"maps.{i}.weight")) for i in (2, 3)
+        ]
+        assert untouched == [rows_per_input > 10] * 2
+        errors.append((cut(fresh) - dense(fresh)).square().mean().item())
+    assert errors[0] < 1e-6 < 1e-3 < errors[1]
 
 
 def test_the_step_solves_the_damped_normal_equations() -> None:

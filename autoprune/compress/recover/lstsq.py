@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
 from autoprune.compress.batches import as_inputs, batch_within, seeded, take
@@ -21,26 +22,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """Refits each convolution (of one group) and linear layer whose input channels were cut, so that from the cut
-    model's input it answers what the dense one does. The last layer of a residual branch answers for the stream too:
-    its target is the dense sum less what the cut model's stream already holds, so that the errors of earlier blocks
-    are corrected instead of piling up.
+    """Refits convolutions (of one group) and linear layers, from the first whose input channels were cut on, so that
+    from the cut model's input each answers what the dense one does. The last layer of a residual branch answers for
+    the stream too: its target is the dense sum less what the cut model's stream already holds, so that the errors of
+    earlier blocks are corrected instead of piling up.
 
     Layers are taken in topological order; each sees the input that the layers before it, refitted, give. At most
     ``rows`` output positions of ``samples`` training samples (fewer of large ones: ``elements`` input numbers in all)
-    make the normal equations, summed in float32 and solved in float64, damped towards the weights that the cut left by
-    ``damping`` times their mean diagonal. A layer without a bias takes the constant part into the BatchNorm that
-    follows it. No layer's calibration error grows: one that would is left as it was.
+    make the normal equations, summed in float32 and solved in float64. They are damped towards the weights that the cut
+    left by ``damping`` times their mean diagonal, by ``damping_whole`` times where the layer kept all its inputs. Such
+    a layer is left alone when it has fewer than ``rows_per_input`` positions for each weight of an output: a head
+    that sees each sample once would lose accuracy. A layer without a bias takes the constant part into the
+    BatchNorm that follows it. No layer's calibration error grows: one that would is left as it was.
 
-    Source: He, Zhang and Sun 2017, "Channel Pruning for Accelerating Very Deep Neural Networks", sections 3.1 and
-    3.2.3 (residual branches).
+    Source: He, Zhang and Sun 2017, "Channel Pruning for Accelerating Very Deep Neural Networks", section 3.1 and what
+    it says of residual branches.
     """
 
     name: str = "lstsq"
-    description: str = "refit layers with cut inputs to the dense outputs by least squares"
+    description: str = "refit layers to the dense outputs by least squares"
     samples: int = 256
     rows: int = 8192
     damping: float = 1e-3
+    damping_whole: float = 0.1
+    rows_per_input: int = 10
     elements: int = 2**22
 
     def recover(self, model: nn.Module, reference: Reference, task: Task, recipe: Recipe) -> None:
@@ -49,7 +54,7 @@ class LeastSquares:
 
         from autoprune.compress.interpret import Interpreter
 
-        fits = [Fit(*pair, reference, self.rows, self.damping) for pair in _layers_with_cut_inputs(model, reference)]
+        fits = [Fit(*pair, reference, self) for pair in _layers_from_first_cut(model, reference)]
         if not fits:
             return
         samples = min(self.samples, batch_within(task, self.elements, at_least=32))
@@ -64,31 +69,31 @@ class LeastSquares:
             refitting.run(*as_inputs(inputs))
 
 
-def _layers_with_cut_inputs(model: nn.Module, reference: Reference) -> list[tuple[Layer, Layer]]:
-    """Each layer of the cut model that has fewer input channels than in the dense one, and its dense self."""
+def _layers_from_first_cut(model: nn.Module, reference: Reference) -> list[tuple[Layer, Layer]]:
+    """The layers of the cut model from the first that has fewer input channels than its dense self on, with that."""
     from autoprune.compress.layers import layers_of
 
     dense = {layer.weight_name: layer for layer in layers_of(reference.dense)}
     pairs = [(layer, dense[layer.weight_name]) for layer in layers_of(model) if layer.weight_name in dense]
-    return [(layer, before) for layer, before in pairs if layer.weight.shape[1] < before.weight.shape[1]]
+    return list(dropwhile(lambda pair: pair[0].weight.shape[1] == pair[1].weight.shape[1], pairs))
 
 
 class Fit:
     """The refit of one layer: `observe` stands in for it in the dense model, then `refit` in the cut one."""
 
-    def __init__(self, layer: Layer, dense: Layer, reference: Reference, rows: int, damping: float) -> None:
+    def __init__(self, layer: Layer, dense: Layer, reference: Reference, method: LeastSquares) -> None:
         self.layer = layer
         self.dense = dense
         self.kept = reference.rows.get(layer.weight_name)
-        self.rows = rows
-        self.damping = damping
+        self.whole = layer.weight.shape[1] == dense.weight.shape[1]
+        self.method = method
         self.wanted: Tensor | None = None
         self.stream: Tensor | None = None
 
     def observe(self, run: Interpreter, *args: Any) -> Tensor:
         """Answer like the dense layer, and remember its outputs and the stream beside them."""
         y: Tensor = self.dense.operator(*args)
-        places = self.dense.positions(y, self.rows)
+        places = self.dense.positions(y, self.method.rows)
         self.wanted = self._kept(self.dense.outputs(y, places))
         if (stream := self.dense.stream(run.env, y)) is not None:
             self.stream = self._kept(self.dense.outputs(stream, places))
@@ -97,12 +102,15 @@ class Fit:
     def refit(self, run: Interpreter, *args: Any) -> Tensor:
         """Refit the cut layer to what was remembered, and answer with the new weights."""
         y: Tensor = self.layer.operator(*args)
-        places = self.layer.positions(y, self.rows)
+        places = self.layer.positions(y, self.method.rows)
         error = self._error(run, y, places)
         if not bool(error.isfinite().all()):
             raise StageError(f"Activations at '{self.layer.weight_name}' are not finite.", kind="not_finite")
+        if self.whole and len(places) < self.method.rows_per_input * self.layer.weight[0].numel():
+            return y
         x = self.layer.patches(args[0], y, places)
-        step, constant = solve(x, error, damping=self.damping, centred=self.layer.takes_constant)
+        damping = self.method.damping_whole if self.whole else self.method.damping
+        step, constant = solve(x, error, damping=damping, centred=self.layer.takes_constant)
         if not bool((error - x @ step - constant).square().sum() < error.square().sum()):
             return y
         self.layer.add(step.T, constant)
