@@ -160,7 +160,7 @@ def test_lstsq_refits_layers_with_all_their_inputs_where_the_data_suffice() -> N
     errors = []
     for rows_per_input in (10, 101):  # of 400 rows, for the 4 and 9 inputs of the second block
         cut = graph.cut(keep).eval()
-        method = LeastSquares(damping=1e-9, damping_whole=1e-9, rows_per_input=rows_per_input)
+        method = LeastSquares(damping=1e-9, rows_per_input=rows_per_input)
         method.recover(cut, Reference(dense), task_of(inputs), Recipe())
         untouched = [
             torch.equal(cut.get_parameter(f"maps.{i}.weight"), dense.get_parameter(f"maps.{i}.weight")) for i in (2, 3)

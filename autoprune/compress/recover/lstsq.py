@@ -30,10 +30,10 @@ class LeastSquares:
     Layers are taken in topological order; each sees the input that the layers before it, refitted, give. At most
     ``rows`` output positions of ``samples`` training samples (fewer of large ones: ``elements`` input numbers in all)
     make the normal equations, summed in float32 and solved in float64. They are damped towards the weights that the cut
-    left by ``damping`` times their mean diagonal, by ``damping_whole`` times where the layer kept all its inputs. Such
-    a layer is left alone when it has fewer than ``rows_per_input`` positions for each weight of an output: a head
-    that sees each sample once would lose accuracy. A layer without a bias takes the constant part into the
-    BatchNorm that follows it. No layer's calibration error grows: one that would is left as it was.
+    left by ``damping`` times their mean diagonal. A layer that kept all its inputs is left alone when it has fewer than
+    ``rows_per_input`` positions for each weight of an output: a head that sees each sample once would lose accuracy.
+    A layer without a bias takes the constant part into the BatchNorm that follows it. No layer's calibration error
+    grows: one that would is left as it was.
 
     Source: He, Zhang and Sun 2017, "Channel Pruning for Accelerating Very Deep Neural Networks", section 3.1 and what
     it says of residual branches.
@@ -43,8 +43,7 @@ class LeastSquares:
     description: str = "refit layers to the dense outputs by least squares"
     samples: int = 256
     rows: int = 8192
-    damping: float = 1e-3
-    damping_whole: float = 0.1
+    damping: float = 0.3
     rows_per_input: int = 10
     elements: int = 2**22
 
@@ -109,8 +108,7 @@ class Fit:
         if self.whole and len(places) < self.method.rows_per_input * self.layer.weight[0].numel():
             return y
         x = self.layer.patches(args[0], y, places)
-        damping = self.method.damping_whole if self.whole else self.method.damping
-        step, constant = solve(x, error, damping=damping, centred=self.layer.takes_constant)
+        step, constant = solve(x, error, damping=self.method.damping, centred=self.layer.takes_constant)
         if not bool((error - x @ step - constant).square().sum() < error.square().sum()):
             return y
         self.layer.add(step.T, constant)
