@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from autoprune.compress import criterion
 from autoprune.compress.criteria.obs import OptimalBrainSurgeon, Reader, remove_all
+from autoprune.compress.criteria.obs_l2 import ranks
 from autoprune.graph.model import PrunableGraph
 from autoprune.task import Task
 
@@ -168,3 +169,22 @@ def test_the_same_data_give_the_same_scores() -> None:
         runs.append(score(model, inputs))
         assert torch.initial_seed() == noise
     assert all(torch.equal(*pair) for pair in itertools.zip_longest(*runs))
+
+
+def test_ranks_by_both_criteria_add() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    inputs = torch.randn(300, 4)
+    graph = PrunableGraph.capture(model.eval(), (inputs[:2],), prove=False)
+    (both,), *parts = (
+        [scores.tolist() for scores in criterion(name).score(graph, data(inputs), seed=0).values()]
+        for name in ("obs_l2", "obs", "l2")
+    )
+    obs, l2 = (sorted(part).index for (part,) in parts)
+    assert both == [obs(first) + l2(second) for (first, second) in zip(parts[0][0], parts[1][0], strict=True)]
+    assert len(set(both)) > 2
+
+
+def test_a_rank_of_what_is_no_number_is_none() -> None:
+    assert ranks(torch.tensor([2.0, 1.0, 2.0])).tolist() == [1, 0, 2]
+    assert ranks(torch.tensor([2.0, torch.nan])).isnan().tolist() == [False, True]
