@@ -188,3 +188,10 @@ def test_ranks_by_both_criteria_add() -> None:
 def test_a_rank_of_what_is_no_number_is_none() -> None:
     assert ranks(torch.tensor([2.0, 1.0, 2.0])).tolist() == [1, 0, 2]
     assert ranks(torch.tensor([2.0, torch.nan])).isnan().tolist() == [False, True]
+
+
+def test_activations_that_are_not_finite_give_no_number() -> None:
+    inputs = torch.randn(64, 4)
+    inputs[3] = torch.inf
+    (scores,) = score(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), inputs)
+    assert scores.isnan().all()

@@ -48,7 +48,7 @@ class OptimalBrainSurgeon:
     elements: int = 2**22
 
     def score(self, graph: PrunableGraph, task: Task, *, seed: int) -> dict[str, Tensor]:
-        """See `Criterion.score`. Raises TaskError when the training split is empty."""
+        """See `Criterion.score`; nan where activations are not finite. Raises TaskError when there is no data."""
         from autoprune.compress.layers import layers_of
 
         model = graph.module().eval()
@@ -57,7 +57,9 @@ class OptimalBrainSurgeon:
         moments = self._moments(model, [layers[name] for reading in readings.values() for name in reading], task, seed)
         scores = GROUP_L2.score(graph, task, seed=seed)
         for group, reading in readings.items():
-            if reading:
+            if not all(moments[name].finite for name in reading):
+                scores[group].fill_(float("nan"))
+            elif reading:
                 readers = [Reader.of(moments[name], units, self.damping) for name, units in reading.items()]
                 scores[group] = remove_all(readers)
         return scores
@@ -101,6 +103,11 @@ class Moments:
         self.total = self.total + x.double().sum(0)
         self.gram = self.gram + x.T @ x
         return y
+
+    @property
+    def finite(self) -> bool:
+        """Whether all that was seen is finite."""
+        return bool(self.gram.isfinite().all())
 
     def covariance(self) -> Tensor:
         """Float64 (inputs times kernel size) squared; about zero where the layer cannot take a constant."""
