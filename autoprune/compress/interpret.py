@@ -13,11 +13,14 @@ Stand = Callable[..., Any]
 
 
 class Interpreter(fx.Interpreter):
-    """Runs a captured model node by node; functions stand in for the nodes named in ``instead``."""
+    """Runs a captured model node by node; functions stand in for the nodes named in ``instead``.
 
-    def __init__(self, model: nn.Module, instead: Mapping[str, Stand]) -> None:
+    While it runs, ``env`` holds the values that are still needed.
+    """
+
+    def __init__(self, model: nn.Module, instead: Mapping[str, Stand] | None = None) -> None:
         super().__init__(model, graph=graph_of(model))
-        self.instead = instead
+        self.instead = dict(instead or {})
 
     def run_node(self, n: fx.Node) -> Any:
         """The value of the node."""

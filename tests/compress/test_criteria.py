@@ -81,13 +81,13 @@ def test_random_is_seeded_by_group_alone(perceptron: tuple[PrunableGraph, Task])
 
 
 def test_every_criterion_is_described() -> None:
-    assert [entry.name for entry in criteria()] == ["l1", "l2", "random", "taylor"]
+    assert [entry.name for entry in criteria()] == ["l1", "l2", "obs", "obs_l2", "random", "taylor"]
     assert all(entry.description and "\n" not in entry.description for entry in criteria())
-    assert [entry.name for entry in criteria() if entry.needs_data] == ["taylor"]
+    assert [entry.name for entry in criteria() if entry.needs_data] == ["obs", "obs_l2", "taylor"]
 
 
 def test_an_unknown_criterion_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"Unknown criterion 'l3': known are l1, l2, random, taylor\."):
+    with pytest.raises(UsageError, match=r"Unknown criterion 'l3': known are l1, l2, obs, obs_l2, random, taylor\."):
         criterion("l3")
 
 

@@ -114,6 +114,62 @@ def test_lstsq_aims_at_the_units_that_remain() -> None:
     assert torch.allclose(refitted, hidden, atol=1e-3)
 
 
+class Residual(nn.Module):
+    """Two residual blocks of linear maps: (N, 4, 5, 5) -> the same, or (N, 4) -> (N, 4)."""
+
+    def __init__(self, *, convolutions: bool) -> None:
+        super().__init__()
+        maps = [(4, 4), (4, 4), (4, 9), (9, 4)]
+        self.maps = nn.ModuleList(nn.Conv2d(*m, 1, bias=False) if convolutions else nn.Linear(*m) for m in maps)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) if convolutions else nn.Identity() for _ in range(2))
+        for norm in self.norms if convolutions else ():
+            nn.init.uniform_(norm.weight, -2, 2)
+            nn.init.uniform_(norm.running_mean, -2, 2)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for first, second, norm in zip(self.maps[::2], self.maps[1::2], self.norms, strict=True):
+            x = x + norm(second(first(x)))
+        return x
+
+
+@pytest.mark.parametrize("convolutions", [False, True], ids=["linear", "convolution"])
+def test_lstsq_corrects_in_a_later_block_what_an_earlier_one_has_lost(convolutions: bool) -> None:
+    torch.manual_seed(0)
+    shape = (200, 4, 5, 5) if convolutions else (400, 4)
+    inputs, fresh = torch.randn(shape), torch.randn(shape)
+    graph = PrunableGraph.capture(Residual(convolutions=convolutions).eval(), (inputs[:2],), prove=False)
+    first, second = (group.id for group in graph.groups if group.size != 4 or "maps.0" in group.id)
+    dense = graph.module().eval()
+    keep = {first: (0, 1, 3)}  # a direction of four is lost
+    cut_inputs = LeastSquares(damping=1e-9, rows_per_input=10**6)
+    early = graph.cut(keep).eval()
+    cut_inputs.recover(early, Reference(dense), task_of(inputs), Recipe())
+    assert not torch.allclose(early(fresh), dense(fresh), atol=0.1)
+    both = graph.cut(keep | {second: tuple(range(8))}).eval()  # eight units still span all four directions
+    cut_inputs.recover(both, Reference(dense, {"maps.2.weight": torch.arange(8)}), task_of(inputs), Recipe())
+    assert torch.allclose(both(fresh), dense(fresh), atol=1e-3)
+
+
+def test_lstsq_refits_layers_with_all_their_inputs_where_the_data_suffice() -> None:
+    torch.manual_seed(0)
+    inputs, fresh = torch.randn(400, 4), torch.randn(400, 4)
+    graph = PrunableGraph.capture(Residual(convolutions=False).eval(), (inputs[:2],), prove=False)
+    dense = graph.module().eval()
+    keep = {next(group.id for group in graph.groups if "maps.0" in group.id): (0, 1, 3)}
+    errors = []
+    for rows_per_input in (10, 101):  # of 400 rows, for the 4 and 9 inputs of the second block
+        cut = graph.cut(keep).eval()
+        method = LeastSquares(damping=1e-9, rows_per_input=rows_per_input)
+        method.recover(cut, Reference(dense), task_of(inputs), Recipe())
+        untouched = [
+            torch.equal(cut.get_parameter(f"maps.{i}.weight"), dense.get_parameter(f"maps.{i}.weight")) for i in (2, 3)
+        ]
+        assert untouched == [rows_per_input > 10] * 2
+        errors.append((cut(fresh) - dense(fresh)).square().mean().item())
+    assert errors[0] < 1e-6 < 1e-3 < errors[1]
+
+
 def test_the_step_solves_the_damped_normal_equations() -> None:
     # x = (1, 2), error = (3, 5), no constant: step = (1*3 + 2*5) / (5 + 5 * damping)
     x, error = torch.tensor([[1.0], [2.0]]).double(), torch.tensor([[3.0], [5.0]]).double()
