@@ -26,7 +26,8 @@ class LeastSquares:
     ``rows`` output positions of ``samples`` training samples (fewer of large ones: ``elements`` input numbers in all)
     make the normal equations, summed in float32 and solved in float64, damped towards the weights that the cut left by
     ``damping`` times their mean diagonal. A layer without a bias takes the constant part into the BatchNorm that
-    follows it. No layer's calibration error grows: one that would is left as it was.
+    follows it. No layer's calibration error grows: one that would is left as it was. Where no input is left, in a branch
+    that was dropped, the constant part is all there is: the dense layer's mean output.
 
     Source: He, Zhang and Sun 2017, "Channel Pruning for Accelerating Very Deep Neural Networks", section 3.1.
     """
@@ -43,10 +44,11 @@ class LeastSquares:
         import torch
 
         from autoprune.compress.interpret import Interpreter
+        from autoprune.compress.recover._dropped import dropped_layers
         from autoprune.compress.recover._layers import layers_with_cut_inputs
 
-        layers = layers_with_cut_inputs(model, reference)
-        if not layers:
+        layers, dropped = layers_with_cut_inputs(model, reference), dropped_layers(model, reference)
+        if not layers and not dropped:
             return
         samples = min(self.samples, batch_within(task, self.elements, at_least=32))
         with seeded(recipe.seed):
@@ -54,6 +56,7 @@ class LeastSquares:
         fits = [Fit(layer, self.rows, self.damping) for layer in layers]
         with torch.no_grad():
             observe = {fit.layer.dense_node: fit.observe for fit in fits}
+            observe |= {layer.dense_node: layer.observe for layer in dropped}
             Interpreter(reference.dense.eval(), observe).run(*as_inputs(inputs))
             refit = {fit.layer.node: fit.refit for fit in fits}
             Interpreter(model.eval(), refit).run(*as_inputs(inputs))
