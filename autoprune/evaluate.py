@@ -169,7 +169,10 @@ class Evaluator:
     def export(self, module: nn.Module, recipe: Recipe, path: Path, *, fresh: bool = False) -> Artifact:
         """The artifact of ``module`` in the recipe's precision; ``fresh`` does without the fast path."""
         inputs = self.task.example_inputs
-        artifact = export_fresh(module, inputs, path) if fresh else self.exporter.export(module, path)
+        if fresh:
+            artifact = export_fresh(module, inputs, path)
+        else:
+            artifact = self.exporter.export(module, path, keep=select(recipe, self.saliencies))
         if recipe.precision == "fp32":
             return artifact
         quantize_onnx(artifact.path, artifact.path, self._calibration)

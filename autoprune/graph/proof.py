@@ -26,11 +26,16 @@ def half(group: PruneGroup) -> list[int]:
 
 
 def prove(graph: PrunableGraph, groups: Sequence[PruneGroup], state: Iterable[Tensor]) -> tuple[Proof, ...]:
-    """One proof per group, each cut by itself, and one more for each that can be dropped."""
+    """One proof per group, each cut by itself; of a droppable one the worse of the proofs of its cut and its drop."""
     with _uneven(state):
         bench = _Bench(graph)
-        drops = tuple(bench.prove_drop([group]) for group in groups if group.droppable)
-        return (*(bench.prove([group]) for group in groups), *drops)
+        cuts = [bench.prove([group]) for group in groups]
+        drops = [bench.prove_drop([group]) if group.droppable else cut for group, cut in zip(groups, cuts, strict=True)]
+        return tuple(max(pair, key=_badness) for pair in zip(cuts, drops, strict=True))
+
+
+def _badness(proof: Proof) -> tuple[bool, float]:
+    return not proof.holds, proof.error or 0.0
 
 
 def failures(graph: PrunableGraph, state: Iterable[Tensor]) -> list[Proof]:
