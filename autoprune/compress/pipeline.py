@@ -43,7 +43,7 @@ class Saliencies:
 
 
 def select(recipe: Recipe, saliencies: Saliencies) -> Keep:
-    """Group id -> the units that stay, ascending: those with the highest saliency, the first of equals; none to drop it.
+    """Group id -> the units that stay, ascending: those with the highest saliency, the first of equals; () drops it.
 
     Raises:
         PruneError: the recipe names a group that does not exist, or keeps more units than it has.

@@ -41,8 +41,10 @@ def _replace(graph: onnx_ir.Graph, weight: str, value: torch.Tensor) -> None:
     biased = len(layer.inputs) > 2 and layer.inputs[2] is not None
     array = (value if biased else torch.zeros_like(value)).numpy()  # else the bias, if any, is added behind the layer
     name = f"{weight}:dropped"
-    silent = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(array, name=name), shape=onnx_ir.Shape(array.shape))
-    silent.dtype = layer.outputs[0].dtype
+    tensor = onnx_ir.tensor(array, name=name)
+    silent = onnx_ir.Value(
+        name=name, const_value=tensor, shape=onnx_ir.Shape(array.shape), type=onnx_ir.TensorType(tensor.dtype)
+    )
     graph.register_initializer(silent)
     layer.outputs[0].replace_all_uses_with(silent)
     _refuse_full_shapes(silent)

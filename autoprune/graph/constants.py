@@ -17,6 +17,7 @@ from autoprune.graph.nodes import argument, is_pointwise, numbers, operator_name
 from autoprune.graph.rules import RULES, lookup
 from autoprune.graph.rules.elementwise import dropout, pointwise
 from autoprune.graph.rules.reduce import reduced
+from autoprune.graph.rules.reshape import blocks
 
 Dims: TypeAlias = frozenset[int]
 Narrow: TypeAlias = Mapping[Node, Dims]
@@ -103,11 +104,15 @@ def _permuted(node: Node, dims: Dims) -> Dims:
 
 
 def _reshaped(node: Node, dims: Dims) -> Dims | None:
-    """Only sizes of 1 come and go."""
-    before, after = ([(dim, size) for dim, size in enumerate(numbers(n)) if size != 1] for n in (positional(node), node))
-    if [size for _, size in before] != [size for _, size in after]:
-        return None
-    return frozenset(new for (old, _), (new, _) in zip(before, after, strict=True) if old in dims)
+    """Dimensions that are written as others must be narrow together, or none of them."""
+    before, after = numbers(positional(node)), numbers(node)
+    found: set[int] = set()
+    for ins, outs in blocks(before, after):
+        narrow = {dim in dims for dim in ins if before[dim] != 1}
+        if len(narrow) > 1:
+            return None
+        found.update(dim for dim in outs if after[dim] != 1 and narrow == {True})
+    return frozenset(found)
 
 
 def _expanded(node: Node, dims: Dims) -> Dims:

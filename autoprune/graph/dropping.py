@@ -78,9 +78,9 @@ class Drop:
 
     def _pass_on(self, node: Node, data: set[Node]) -> bool:
         """Note what a constant makes of ``node``; False where the shapes would be wrong."""
-        if _is_in_place(node) and (source := positional(node)) in self.narrow:
-            if plain(node) is None or len(source.users) > 1:
-                return False
+        overwrites = _is_in_place(node) and positional(node) in self.narrow
+        if overwrites and (plain(node) is None or len(positional(node).users) > 1):
+            return False
         dims = narrow_dims(node, self.narrow)
         if dims is None:
             return False

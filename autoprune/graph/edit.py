@@ -21,8 +21,8 @@ Mask = npt.NDArray[np.bool_]
 class Edit:
     """The copy in the making: ``graph`` and its ``constants``, given which atoms are alive.
 
-    ``narrow`` are the nodes of the old graph that a drop has made the same for every sample, with the dimensions of size
-    1: statistics of a batch and random numbers have no place there.
+    ``narrow`` are the nodes of the old graph that a drop has made the same for every sample, with their dimensions of
+    size 1: statistics of a batch and random numbers have no place there.
     """
 
     def __init__(self, coupling: Coupling, alive: Mask, narrow: Mapping[Node, Collection[int]]) -> None:

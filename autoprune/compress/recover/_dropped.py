@@ -22,14 +22,12 @@ class DroppedLayer:
     Attributes:
         dense_node: name in the dense graph.
         operator: what that node calls.
-        channel: the dimension of its result that the bias lies along.
         bias, running_mean: of the cut model, what holds the constant: the bias, or the mean of the BatchNorm behind it.
         rows: the dense output units that remain; None when all do.
     """
 
     dense_node: str
     operator: Any
-    channel: int
     bias: Tensor | None
     running_mean: Tensor | None
     rows: Tensor | None
@@ -37,7 +35,8 @@ class DroppedLayer:
     def observe(self, *args: Any) -> Tensor:
         """Answer like the dense layer, and make the mean of its outputs the constant of the cut model."""
         y: Tensor = self.operator(*args)
-        mean = y.movedim(self.channel, -1).flatten(0, -2).mean(0)
+        channel = y.dim() - args[1].dim() + 1  # behind it a convolution has one dimension for each of its kernel's
+        mean = y.movedim(channel, -1).flatten(0, -2).mean(0)
         mean = mean if self.rows is None else mean[self.rows]
         if not bool(mean.isfinite().all()):
             raise StageError(f"Activations at '{self.dense_node}' are not finite.", kind="not_finite")
@@ -56,14 +55,13 @@ def dropped_layers(model: nn.Module, reference: Reference) -> list[DroppedLayer]
 
 
 def _layer(model: nn.Module, node: fx.Node, dense: fx.Node, reference: Reference) -> DroppedLayer:
-    value, shape, weight = node.args
+    value, _, weight = node.args
     bias, mean = tensor_name(value), _following_mean(node)
     parameters = dict(model.named_parameters())
-    alone = len(value.users) == 1 if bias in parameters else False  # type: ignore[union-attr]
+    alone = bias in parameters and len(node.all_input_nodes[0].users) == 1
     return DroppedLayer(
         dense_node=dense.name,
         operator=dense.target,
-        channel=max(range(len(shape)), key=shape.__getitem__),  # type: ignore[arg-type,union-attr]
         bias=parameters[str(bias)] if alone else None,
         running_mean=model.get_buffer(mean) if mean and not alone else None,
         rows=reference.rows.get(str(weight)),

@@ -24,7 +24,8 @@ class BatchNormReestimation:
     by the difference of the two means in units of the standard deviation. Where the dense statistics are those of the
     samples, so are the new ones, as in Li et al. 2020, "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network
     Pruning"; where they are not (little data, other augmentation), the difference is kept, and a model that was not cut
-    does not change. The constant of a dropped branch moves the mean alone. Everything else (dropout) stays as in evaluation; a model without BatchNorm is left alone.
+    does not change. Where a dropped branch has left a constant, the mean alone is moved. Everything else (dropout)
+    stays as in evaluation; a model without BatchNorm is left alone.
     """
 
     name: str = "bn"

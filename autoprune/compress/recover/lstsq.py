@@ -26,8 +26,8 @@ class LeastSquares:
     ``rows`` output positions of ``samples`` training samples (fewer of large ones: ``elements`` input numbers in all)
     make the normal equations, summed in float32 and solved in float64, damped towards the weights that the cut left by
     ``damping`` times their mean diagonal. A layer without a bias takes the constant part into the BatchNorm that
-    follows it. No layer's calibration error grows: one that would is left as it was. Where no input is left, in a branch
-    that was dropped, the constant part is all there is: the dense layer's mean output.
+    follows it. No layer's calibration error grows: one that would is left as it was. A layer that ends a dropped branch
+    has no input left: the constant part, the mean of the dense outputs, is all there is.
 
     Source: He, Zhang and Sun 2017, "Channel Pruning for Accelerating Very Deep Neural Networks", section 3.1.
     """
