@@ -109,6 +109,12 @@ class PrunableGraph:
         """
         return proof.prove(self, self.groups, self._captured.state.values())
 
+    def hidden_drops(self, groups: Sequence[PruneGroup]) -> list[PruneGroup]:
+        """Of these droppable groups, those whose drop shows nowhere when all of them are dropped."""
+        together = Drop(self._analysis, self._alive({group.id: () for group in groups}))
+        alone = [(group, Drop(self._analysis, self._alive({group.id: ()}))) for group in groups]
+        return [group for group, drop in alone if not drop.readers - together.dead]
+
     def _elements(self, name: str, alive: npt.NDArray[np.bool_]) -> int:
         axes, shape = self._analysis.parameter_axes(name), self._captured.state[name].shape
         return prod(alive_count(axis, size, alive) for axis, size in zip(axes, shape, strict=True))

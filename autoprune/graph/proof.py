@@ -53,10 +53,16 @@ def failures(graph: PrunableGraph, state: Iterable[Tensor]) -> list[Proof]:
 
 
 def undroppable(graph: PrunableGraph, state: Iterable[Tensor]) -> list[Proof]:
-    """Of the droppable groups, those that must not be dropped so that the others can be, alone and together."""
+    """Of the droppable groups, those that must not be dropped so that the others can be, alone and together.
+
+    A group inside a branch that another one drops shows nothing beside it, and is proven without it.
+    """
     with _uneven(state):
         bench = _Bench(graph)
-        _, failed = _extend(bench.prove_drop, [], [group for group in graph.groups if group.droppable])
+        failed, rest = list[Proof](), [group for group in graph.groups if group.droppable]
+        while rest:
+            failed += _extend(bench.prove_drop, [], rest)[1]
+            rest = graph.hidden_drops(rest)
         return failed
 
 

@@ -215,6 +215,41 @@ def test_a_drop_that_computes_something_else_is_not_offered(monkeypatch):
     assert graph.blocked == ()
 
 
+class Nested(nn.Module):
+    """A residual branch with another one inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.outer, self.last, self.fc = (
+            nn.Linear(16, 12),
+            nn.Linear(12, 8),
+            nn.Linear(8, 12),
+            nn.Linear(12, 3),
+        )
+        self.inner = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.outer(x).relu()
+        return self.fc(x + self.last(y + self.inner(y)))
+
+
+@pytest.mark.parametrize("layer", ["inner.2", "last"])
+def test_a_drop_inside_a_branch_that_is_dropped_too_is_proven(monkeypatch, layer):
+    right = Cut._constant
+    graph = PrunableGraph.capture(Nested(), (TOKENS,))
+    assert {group.id for group in graph.groups if group.droppable} == {"outer", "inner.0"}
+
+    def wrong(cut, old, copies):
+        node = right(cut, old, copies)
+        return cut.graph.call_function(torch.ops.aten.neg.default, (node,)) if layer in node.args[2] else node
+
+    monkeypatch.setattr(Cut, "_constant", wrong)
+    graph = PrunableGraph.capture(Nested(), (TOKENS,))
+    left = {"inner.2": "outer", "last": "inner.0"}[layer]
+    assert {group.id for group in graph.groups if group.droppable} == {left}
+
+
 def test_an_operator_that_cannot_do_with_a_constant_is_no_place_to_drop(monkeypatch):
     monkeypatch.delitem(constants._SINGLE, "batch_norm")
     graph = PrunableGraph.capture(lively(cifar_resnet(14)), (IMAGE,))
