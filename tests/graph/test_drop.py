@@ -215,6 +215,11 @@ def test_a_drop_that_computes_something_else_is_not_offered(monkeypatch):
     assert graph.blocked == ()
 
 
+def test_of_two_branches_without_a_shortcut_the_analysis_alone_offers_one():
+    graph = PrunableGraph.capture(Bottlenecks(False), (IMAGE,), prove=False)
+    assert {group.id for group in graph.groups if group.droppable} == CASES["squeeze"][2]
+
+
 class Nested(nn.Module):
     """A residual branch with another one inside."""
 
