@@ -194,13 +194,17 @@ class Evaluator:
     def export(self, module: nn.Module, recipe: Recipe, path: Path, *, fresh: bool = False) -> Artifact:
         """The artifact of ``module`` in the recipe's precision; ``fresh`` does without the fast path."""
         inputs = self.task.example_inputs
-        artifact = export_fresh(module, inputs, path) if fresh else self.exporter.export(module, path)
+        if fresh:
+            artifact = export_fresh(module, inputs, path)
+        else:
+            artifact = self.exporter.export(module, path, keep=select(recipe, self.saliencies))
         return _in_precision(artifact, recipe, self._calibration)
 
     def sketch(self, recipe: Recipe) -> Artifact:
         """An artifact with the recipe's shapes and precision, to be timed and nothing else: its weights are as cut."""
-        module = self.graph.cut(select(recipe, self.saliencies)).eval()
-        artifact = self.exporter.export(module, self.work / f"sketch-{recipe.id}.onnx")
+        keep = select(recipe, self.saliencies)
+        module = self.graph.cut(keep).eval()
+        artifact = self.exporter.export(module, self.work / f"sketch-{recipe.id}.onnx", keep=keep)
         return _in_precision(artifact, recipe, [tuple(array[:SKETCH_SAMPLES] for array in self._calibration[0])])
 
     def parity(self, artifact: Artifact, module: nn.Module) -> float:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, field_validator
 
 from autoprune.documents import Strict
 from autoprune.hardware import Precision
@@ -14,9 +14,12 @@ RECOVERY_ORDER = ("lstsq", "bn", "finetune", "distil")
 
 
 class Keep(Strict):
-    """Keep that many units of a group (channels, heads, hidden units): those with the highest saliency."""
+    """Keep that many units of a group (channels, heads, hidden units): those with the highest saliency.
 
-    units: PositiveInt
+    0 drops the group, and with it the residual branch whose inner width it is.
+    """
+
+    units: NonNegativeInt
 
 
 class Recipe(Strict):

@@ -27,11 +27,15 @@ class Chooser(Protocol):
 
 
 class KeepRange(Strict):
-    """How much of a group may stay: ratios in (0, 1], at most ``levels`` of them, aligned to the channel multiple."""
+    """How much of a group may stay: ratios in (0, 1], at most ``levels`` of them, aligned to the channel multiple.
+
+    With ``drop``, a droppable group may be dropped, as one more level.
+    """
 
     min: float = Field(default=0.25, gt=0.0, le=1.0)
     max: float = Field(default=1.0, gt=0.0, le=1.0)
     levels: PositiveInt = 8
+    drop: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> KeepRange:
@@ -116,7 +120,7 @@ class SearchSpace(Strict):
         )
 
     def _levels(self, group: PruneGroup, multiple: int) -> tuple[int, ...]:
-        """Unit counts that may stay, ascending; ``(size,)`` when the group stays whole."""
+        """Unit counts that may stay, ascending, 0 to drop the group; ``(size,)`` when it stays whole."""
         if any(fnmatch.fnmatchcase(group.id, pattern) for pattern in self.exclude):
             return (group.size,)
         width = min(len(member.index[0]) for member in group.members)
@@ -124,9 +128,8 @@ class SearchSpace(Strict):
         aligned = [n for n in range(low, high + 1) if n * width % multiple == 0]
         if self.keep.max == 1.0 and group.size not in aligned:
             aligned.append(group.size)
-        if not aligned:
-            return (group.size,)
-        return tuple(_spread(aligned, self.keep.levels))
+        none = (0,) if self.keep.drop and group.droppable else ()
+        return *none, *_spread(aligned or [group.size], self.keep.levels)
 
 
 def _shared(groups: Sequence[PruneGroup]) -> frozenset[str]:
@@ -148,7 +151,7 @@ class BoundSpace:
 
     Attributes:
         sizes: group id -> units in the dense model, of all groups.
-        levels: group id -> unit counts that may stay, ascending; only groups that have a choice.
+        levels: group id -> unit counts that may stay, ascending, 0 to drop it; only groups that have a choice.
         shared: groups that far more layers share than is usual in this model, such as the stream of a residual network.
         channel_multiple: what kept widths are multiples of.
     """

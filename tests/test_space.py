@@ -108,6 +108,22 @@ def test_uniform_answers_can_leave_shared_groups_whole() -> None:
     assert kept == {"stream": 64, "a": 32, "b": 32}
 
 
+def test_a_droppable_group_may_be_dropped_as_one_more_level() -> None:
+    space = SPACE.model_copy(update={"keep": KeepRange(levels=2, drop=True)})
+    inner = dataclasses.replace(group("inner", 64), droppable=True)
+    odd = dataclasses.replace(group("odd", 12), droppable=True)
+    found = bound(space, inner, odd, group("stream", 64), multiple=16)
+    assert found.levels == {"inner": (0, 16, 64), "odd": (0, 12), "stream": (16, 64)}
+    assert bound(SPACE, inner, multiple=16).levels["inner"][0] == 16
+    recipe = found.suggest(Always(highest=False))
+    assert recipe.choices == {"inner": Keep(units=0), "odd": Keep(units=0), "stream": Keep(units=16)}
+    assert Recipe.model_validate_json(recipe.model_dump_json()).id == recipe.id
+    excluded = space.model_copy(update={"exclude": ("odd",)})
+    assert "odd" not in bound(excluded, inner, odd, multiple=16).levels
+    with pytest.raises(ValidationError):
+        Keep(units=-1)
+
+
 @given(st.integers(1, 300), st.integers(1, 8), st.integers(1, 32), st.floats(0.05, 1.0), st.integers(1, 12))
 def test_levels_are_possible_ascending_and_few(size: int, width: int, multiple: int, low: float, levels: int) -> None:
     space = SPACE.model_copy(update={"keep": KeepRange(min=low, levels=levels)})

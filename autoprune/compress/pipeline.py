@@ -43,7 +43,7 @@ class Saliencies:
 
 
 def select(recipe: Recipe, saliencies: Saliencies) -> Keep:
-    """Group id -> the units that stay, ascending: those with the highest saliency, the first of equals.
+    """Group id -> the units that stay, ascending: those with the highest saliency, the first of equals; () drops it.
 
     Raises:
         PruneError: the recipe names a group that does not exist, or keeps more units than it has.
@@ -108,7 +108,7 @@ def _rows(dense: nn.Module, groups: Iterable[PruneGroup], keep: Keep) -> dict[st
             if member.dim == 0:
                 removed[member.parameter].update(place for unit in gone for place in member.index[unit])
     return {
-        name: torch.tensor([row for row in range(len(tensor)) if row not in removed[name]])
+        name: torch.tensor([row for row in range(len(tensor)) if row not in removed[name]], dtype=torch.long)
         for name, tensor in (*dense.named_parameters(), *dense.named_buffers())
         if name in removed
     }

@@ -4,7 +4,8 @@
 dense model and on a probe in which every group has lost some units. Where the two ONNX graphs differ, a number of the
 captured graph must have changed by the same ratio (the size in a view, the amount of a padding, the rows of a weight):
 that pair is learned, and filled in for each candidate from its own captured graph. What differs without such a cause,
-or a candidate that changes what the probe did not, is exported afresh.
+or a candidate that changes what the probe did not, is exported afresh. A dropped branch is filled in as if some of it
+were left; then the layer that ends it gives way to its constant.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from autoprune.export.template import Template
 from autoprune.records import Artifact
 
 if TYPE_CHECKING:
+    import onnx_ir
+
     from autoprune.graph.groups import PruneGroup
-    from autoprune.graph.model import PrunableGraph
+    from autoprune.graph.model import Keep, PrunableGraph
 
 PROOFS = 2
 """Cuts that the template must export correctly before it is trusted; parity is checked on every candidate besides."""
@@ -49,16 +52,18 @@ class Exporter:
         self.fast = 0
         self.fresh = 0
 
-    def export(self, module: nn.Module, path: Path) -> Artifact:
+    def export(self, module: nn.Module, path: Path, *, keep: Keep | None = None) -> Artifact:
         """Write ``module``, a cut of the graph in evaluation mode, to ``path``: the same graph as `export_fresh` gives.
 
-        Raises StageError like `export_fresh`.
+        ``keep`` is the cut, needed for a fast export where it drops groups. Raises StageError like `export_fresh`.
         """
         template = self._template
         try:
             if isinstance(template, str):
                 raise NotUnderstoodError(template)
-            artifact = finish(template.fill(module), path)
+            if _drops(keep) and self._drop_refusal is not None:
+                raise NotUnderstoodError(self._drop_refusal)
+            artifact = finish(self._fill(template, module, keep), path)
             self.fast += 1
         except NotUnderstoodError:
             artifact = export_fresh(module, self._inputs, path)
@@ -76,26 +81,51 @@ class Exporter:
             dense, probe = (self._graph.cut(keep).eval() for keep in ({}, _probe(self._graph.groups)))
             template = Template.learn(dense, probe, self._inputs)
             for seed in range(PROOFS):
-                self._prove(template, seed)
+                self._prove(template, _random_cut(self._graph.groups, seed))
         except (NotUnderstoodError, AutopruneError) as error:
             return str(error)
         return template
 
-    def _prove(self, template: Template, seed: int) -> None:
-        """Raises where a random cut, exported by ``template``, does not compute what its module computes."""
-        chance = random.Random(seed)  # noqa: S311 - which cuts are tried is no secret
-        units = {
-            group.id: chance.sample(range(group.size), chance.randint(1, group.size)) for group in self._graph.groups
-        }
-        module = self._graph.cut({name: sorted(kept) for name, kept in units.items()}).eval()
+    @cached_property
+    def _drop_refusal(self) -> str | None:
+        """Why a candidate with dropped groups is exported afresh; None where it need not be."""
+        assert isinstance(self._template, Template)
         try:
-            model = template.fill(module)
+            for seed in range(PROOFS):
+                kept = _random_cut(self._graph.groups, seed)
+                dropped = [group.id for group in self._graph.groups if group.droppable][seed :: seed + 1]
+                self._prove(self._template, kept | dict.fromkeys(dropped, ()))
+        except (NotUnderstoodError, AutopruneError) as error:
+            return str(error)
+        return None
+
+    def _fill(self, template: Template, module: nn.Module, keep: Keep | None) -> onnx_ir.Model:
+        if keep is None or not _drops(keep):
+            return template.fill(module)
+        undropped = self._graph.cut({name: units if len(units) else (0,) for name, units in keep.items()}).eval()
+        return template.fill(module, undropped=undropped)
+
+    def _prove(self, template: Template, keep: Keep) -> None:
+        """Raises where this cut, exported by ``template``, does not compute what its module computes."""
+        module = self._graph.cut(keep).eval()
+        try:
+            model = self._fill(template, module, keep)
         except NotUnderstoodError:
             return  # then such candidates are exported afresh
         self._workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._workdir) as folder:
             artifact = finish(model, Path(folder) / "proof.onnx")
             parity(_predictor(artifact), module, self._graph.example_inputs)
+
+
+def _drops(keep: Keep | None) -> bool:
+    return any(len(units) == 0 for units in (keep or {}).values())
+
+
+def _random_cut(groups: tuple[PruneGroup, ...], seed: int) -> dict[str, Sequence[int]]:
+    chance = random.Random(seed)  # noqa: S311 - which cuts are tried is no secret
+    units = {group.id: chance.sample(range(group.size), chance.randint(1, group.size)) for group in groups}
+    return {name: sorted(kept) for name, kept in units.items()}
 
 
 def _predictor(artifact: Artifact) -> Callable[[Sequence[Array]], Sequence[Array]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Interpreter
 
+from autoprune.export.dropped import replace_dropped
 from autoprune.export.onnx import TAG, translate
 from autoprune.export.parity import Array
 from autoprune.export.sizes import Address, NotUnderstoodError, Sizes, fetch, graph_of, read_sizes
@@ -72,11 +73,14 @@ class Template:
         except NotUnderstoodError:
             return cls(models, (dense, probe), weights, inputs=inputs)
 
-    def fill(self, module: nn.Module) -> onnx_ir.Model:
-        """The graph of ``module``. Raises NotUnderstoodError where it differs in what was not learned."""
+    def fill(self, module: nn.Module, *, undropped: nn.Module | None = None) -> onnx_ir.Model:
+        """The graph of ``module``. Raises NotUnderstoodError where it differs in what was not learned.
+
+        Where ``module`` has dropped branches, ``undropped`` is the same cut with some units left in them.
+        """
         import onnx_ir
 
-        sizes = read_sizes(module, self._inputs)
+        sizes = read_sizes(undropped or module, self._inputs)
         if sizes.structure != self._dense.structure:
             raise NotUnderstoodError("The captured graph differs from the dense model's in more than sizes.")
         for address, number in self._dense.numbers.items():
@@ -84,7 +88,10 @@ class Template:
                 raise NotUnderstoodError(f"A size of node {address[0]} changed that did not in the probe.")
         model = onnx_ir.from_proto(self._proto)
         self._fill_slots(model, sizes)
-        for name in self._weights:
+        replace_dropped(model, module)
+        for name in self._weights & set(model.graph.initializers):
+            if not _is_weight(module, name):
+                raise NotUnderstoodError(f"{name} is of a dropped branch and still needed.")
             value = model.graph.initializers[name]
             array = fetch(module, name).detach().cpu().contiguous().numpy()
             value.const_value, value.shape = onnx_ir.tensor(array, name=name), onnx_ir.Shape(array.shape)

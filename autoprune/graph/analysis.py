@@ -21,11 +21,14 @@ class Analysis(Coupling):
     """The coupling of a whole graph: call ``run`` once."""
 
     def run(self) -> None:
+        payers: list[Node] = []
         for node in self.graph.nodes:
             self.values[node] = self._visit(node)
-        for term in self._cost_terms:
-            self.costs.append([(self.axes(node)[dim], sizes_at_batch_one(node)[dim]) for node, dim in term])
-        found = {id(axis): (axis, node) for node, value in self.values.items() for axis in _flat(value)}
+            payers += [node] * (len(self._cost_terms) - len(payers))
+        for payer, term in zip(payers, self._cost_terms, strict=True):
+            factors = [(self.axes(node)[dim], sizes_at_batch_one(node)[dim]) for node, dim in term]
+            self.costs.append((payer, factors))
+        found = {id(axis): (axis, node) for node, value in self.values.items() for axis in flat(value)}
         self.dimensions = [(axis, node) for axis, node in found.values() if axis is not None and len(axis)]
 
     def _visit(self, node: Node) -> Any:
@@ -70,15 +73,16 @@ class Analysis(Coupling):
 
     def _freeze_all(self, node: Node) -> bool:
         touched = [
-            axis for source in node.all_input_nodes for axis in _flat(self.values.get(source)) if axis is not None
+            axis for source in node.all_input_nodes for axis in flat(self.values.get(source)) if axis is not None
         ]
         self.freeze(*touched)
         return bool(touched)
 
 
-def _flat(value: Any) -> list[Axis]:
+def flat(value: Any) -> list[Axis]:
+    """The axes of a value: of a tensor, or of all tensors of several."""
     if isinstance(value, list):
-        return [axis for item in value for axis in _flat(item)]
+        return [axis for item in value for axis in flat(item)]
     return [value]
 
 

@@ -22,8 +22,8 @@ class Coupling:
     """The atoms of every value in the graph, and what the rules said about them.
 
     ``clean`` holds the nodes whose values at removed indices are zero once the removed units' parameters are zeroed:
-    there a sum over the dimension equals the sum over what is kept. ``dimensions`` are all distinct axes, each with a
-    node that has it.
+    there a sum over the dimension equals the sum over what is kept. ``costs`` are products of sizes at batch 1, each
+    with the node that pays it. ``dimensions`` are all distinct axes, each with a node that has it.
     """
 
     def __init__(self, graph: Graph, state: dict[str, Tensor], constants: Mapping[str, object]) -> None:
@@ -34,7 +34,7 @@ class Coupling:
         self.values: dict[Node, Any] = {}
         self.clean: set[Node] = set()
         self.blocked: list[Blocked] = []
-        self.costs: list[list[tuple[Axis, int]]] = []
+        self.costs: list[tuple[Node, list[tuple[Axis, int]]]] = []
         self._cost_terms: list[tuple[tuple[Any, int], ...]] = []
         self.inexact: list[Axis] = []
         self.kinds: list[tuple[Axis, str]] = []

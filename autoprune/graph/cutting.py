@@ -14,9 +14,11 @@ from autoprune.errors import PruneError
 from autoprune.graph.analysis import Analysis
 from autoprune.graph.atoms import Axis
 from autoprune.graph.capture import Captured
+from autoprune.graph.constants import RESHAPES, plain
+from autoprune.graph.dropping import Drop, channel_of
 from autoprune.graph.edit import Edit, Mask
-from autoprune.graph.net import GraphNet
-from autoprune.graph.nodes import where
+from autoprune.graph.net import GraphNet, constant
+from autoprune.graph.nodes import argument, has_argument, operator_name, set_argument, sizes
 from autoprune.graph.rules import REWRITES, lookup
 
 
@@ -24,44 +26,64 @@ class Cut(Edit):
     """One candidate: which atoms are alive, and the graph and tensors that follow from it."""
 
     def __init__(self, captured: Captured, analysis: Analysis, alive: Mask) -> None:
-        super().__init__(analysis, alive)
+        self._drop = Drop(analysis, alive)
+        super().__init__(analysis, alive, self._drop.narrow)
         self._captured = captured
         self._analysis = analysis
         self.constants.update(captured.constants)
 
     def build(self) -> GraphNet:
-        """The smaller model. Raises PruneError where a dimension of a tensor would be left empty."""
-        self._refuse_empty()
+        """The smaller model. Raises PruneError where the model cannot do without a dimension that is left empty."""
+        if self._drop.fault is not None:
+            raise PruneError(self._drop.fault)
         state = self._state()
         copies: dict[Node, Node] = {}
         for old in self._captured.graph.nodes:
-            new = self.graph.node_copy(old, copies.__getitem__)
-            new.meta = {}
-            copies[old] = self._rewrite(old, new)
+            if old in self._drop.readers and old not in self._drop.dead:
+                copies[old] = self._constant(old, copies)
+            elif old not in self._drop.dead:
+                new = self.graph.node_copy(old, copies.__getitem__)
+                new.meta = {}
+                copies[old] = self._rewrite(old, new)
         self.graph.set_codegen(self._captured.graph._codegen)
         self.graph.eliminate_dead_code()
         used = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
         constants = {name: value for name, value in self.constants.items() if name in used}
         return GraphNet(self.graph, state, constants, (self._captured.in_spec, self._captured.out_spec))
 
-    def _refuse_empty(self) -> None:
-        for axis, node in self._analysis.dimensions:
-            if not self._alive[axis].any():
-                place = where(node) or "the forward pass"
-                raise PruneError(f"the cut leaves a dimension of {node.name!r} empty ({place}). Keep more units.")
+    def _constant(self, old: Node, copies: Mapping[Node, Node]) -> Node:
+        """What a layer that reads nothing answers: its bias, or zeros."""
+        weight, bias, channel = argument(old, "weight"), argument(old, "bias"), channel_of(old)
+        shape = [1] * len(sizes(old))
+        shape[channel] = self.size(old, channel)
+        if bias is not None:
+            value = copies[bias]
+        else:
+            name = f"_zeros_{len(self.constants)}"
+            like = self._captured.state[str(weight.target)]
+            self.constants[name] = torch.zeros(shape[channel], dtype=like.dtype, device=like.device)
+            value = self.graph.create_node("get_attr", name)
+        return self.graph.call_function(constant, (value, shape, str(weight.target)))
 
     def _rewrite(self, old: Node, new: Node) -> Node:
+        if old.op == "call_function" and any(source in self.narrow for source in old.all_input_nodes):
+            new.target = plain(old) or old.target
         function = lookup(REWRITES, old) if old.op == "call_function" else None
         if function is None:
             return new
         with self.graph.inserting_before(new):
             replacement = function(self, old, new)
+        if old in self.narrow and operator_name(old) in RESHAPES:
+            name = "size" if has_argument(old, "size") else "shape"
+            listed = argument(new, name)
+            set_argument(new, name, [1 if dim in self.narrow[old] else size for dim, size in enumerate(listed)])
         return new if replacement is None else replacement
 
     def _state(self) -> dict[str, Tensor]:
         made: dict[int, Tensor] = {}
         state = self._captured.state
-        return {name: made.setdefault(id(value), self._tensor(name, value)) for name, value in state.items()}
+        kept = {name: value for name, value in state.items() if name not in self._drop.tensors}
+        return {name: made.setdefault(id(value), self._tensor(name, value)) for name, value in kept.items()}
 
     def _tensor(self, name: str, value: Tensor) -> Tensor:
         with torch.no_grad():

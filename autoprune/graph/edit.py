@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,17 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Edit:
-    """The copy in the making: ``graph`` and its ``constants``, given which atoms are alive."""
+    """The copy in the making: ``graph`` and its ``constants``, given which atoms are alive.
 
-    def __init__(self, coupling: Coupling, alive: Mask) -> None:
+    ``narrow`` are the nodes of the old graph that a drop has made the same for every sample, with their dimensions of
+    size 1: statistics of a batch and random numbers have no place there.
+    """
+
+    def __init__(self, coupling: Coupling, alive: Mask, narrow: Mapping[Node, Collection[int]]) -> None:
         self.graph = Graph()
         self.constants: dict[str, Any] = {}
         self.coupling = coupling
+        self.narrow = narrow
         self._alive = alive
 
     def alive(self, node: Any, dim: int) -> Mask | None:
@@ -46,12 +52,14 @@ class Edit:
         return self.graph.create_node("get_attr", f"{path}.training" if path else "training")
 
     def train_statistics(self, old: Node, new: Node, mean: str) -> None:
-        """Turn a frozen batch_norm into one that follows its module's ``training`` flag."""
+        """Turn a frozen batch_norm into one that follows its module's ``training`` flag, but on a constant."""
         prefix = mean.rpartition(".")[0]
         counter = f"{prefix}.num_batches_tracked" if prefix else "num_batches_tracked"
+        constant = old in self.narrow
         with self.graph.inserting_before(new):
-            flag = self.graph.create_node("get_attr", f"{prefix}.training" if prefix else "training")
-            known = counter in self.coupling.state
+            path = f"{prefix}.training" if prefix else "training"
+            flag = False if constant else self.graph.create_node("get_attr", path)
+            known = counter in self.coupling.state and not constant
             count = self.graph.create_node("get_attr", counter) if known else None
         names = ("input", "weight", "bias", "running_mean", "running_var")
         tensors = tuple(argument(new, name) for name in names)

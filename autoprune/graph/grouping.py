@@ -23,7 +23,8 @@ def find_groups(analysis: Analysis, leaves: Keys) -> dict[PruneGroup, Keys]:
     """The prune groups in the order their first parameter is used, with the key of each unit."""
     positions = _positions(analysis, leaves)
     kinds, inexact = _kinds(analysis, leaves), _keys_of(analysis.inexact, leaves)
-    costs = [(_keys_of([axis for axis, _ in term], leaves), prod(size for _, size in term)) for term in analysis.costs]
+    terms = [term for _, term in analysis.costs]
+    costs = [(_keys_of([axis for axis, _ in term], leaves), prod(size for _, size in term)) for term in terms]
     groups: dict[PruneGroup, Keys] = {}
     names: dict[str, int] = {}
     for keys in _classes(analysis, leaves, positions):

@@ -20,6 +20,7 @@ class PruneGroup:
 
     ``macs`` are the multiply-accumulates (batch 1) of the operators that shrink with the group. ``exact`` says that
     removing a unit equals zeroing it; where False (a LayerNorm or softmax runs over the units) the arithmetic changes.
+    ``droppable`` says that no unit need stay: without them a residual branch adds the same to every sample.
     """
 
     id: str
@@ -28,6 +29,7 @@ class PruneGroup:
     members: tuple[Slice, ...]
     macs: int
     exact: bool
+    droppable: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Blocked:
 
 @dataclass(frozen=True)
 class Proof:
-    """Evidence that one group can be cut: half of it was, and the result ran.
+    """Evidence that one group can be cut or dropped: half or all of it was, and the result ran.
 
     ``error`` is the largest deviation from the zeroed dense model relative to its largest output, None where the
     arithmetic is inexact; ``failure`` is None or one sentence.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -14,6 +15,7 @@ from autoprune.graph import proof
 from autoprune.graph.analysis import Analysis
 from autoprune.graph.capture import Captured, capture
 from autoprune.graph.cutting import Cut, alive_atoms, alive_count, zeroed_state
+from autoprune.graph.dropping import Drop, droppable
 from autoprune.graph.grouping import find_groups
 from autoprune.graph.groups import Blocked, Proof, PruneGroup
 from autoprune.graph.net import GraphNet
@@ -34,10 +36,13 @@ class PrunableGraph:
         self._analysis.run()
         self._leaves = self._analysis.atoms.leaf_table()
         self._keys = {group.id: (group, keys) for group, keys in find_groups(self._analysis, self._leaves).items()}
+        masks = {name: alive_atoms(self._leaves, {name: keys}) for name, (_, keys) in self._keys.items()}
+        for name in droppable(self._analysis, masks):
+            self._set_droppable(name, True)
 
     @classmethod
     def capture(cls, module: nn.Module, example_inputs: tuple[Tensor, ...], *, prove: bool = True) -> PrunableGraph:
-        """Export ``module`` (in evaluation mode), find its groups, and drop those whose cut fails.
+        """Export ``module`` (in evaluation mode), find its groups, and give up those whose cut fails.
 
         Raises CaptureError when torch.export refuses the model.
         """
@@ -45,6 +50,8 @@ class PrunableGraph:
         if prove:
             for failed in proof.failures(graph, graph._captured.state.values()):
                 graph._drop(failed)
+            for failed in proof.undroppable(graph, graph._captured.state.values()):
+                graph._set_droppable(failed.group, False)
         return graph
 
     @property
@@ -70,8 +77,8 @@ class PrunableGraph:
     def cut(self, keep: Keep) -> nn.Module:
         """A fresh trainable model with only the kept units; a group that is absent keeps all.
 
-        ``keep``: group id -> unit indices. Raises PruneError for an unknown group, an empty selection, an index out of
-        range.
+        ``keep``: group id -> unit indices, none of them to drop a group that is droppable. Raises PruneError for an
+        unknown group, an empty selection of any other group, an index out of range.
         """
         return Cut(self._captured, self._analysis, self._alive(keep)).build()
 
@@ -84,18 +91,29 @@ class PrunableGraph:
     def macs(self, keep: Keep | None = None) -> int:
         """Multiply-accumulates of a candidate at batch 1, from sizes alone."""
         alive = self._alive(keep or {})
-        costs = self._analysis.costs
+        drop = Drop(self._analysis, alive)
+        costs = [factors for node, factors in self._analysis.costs if node not in drop.dead | drop.readers]
         return sum(prod(alive_count(axis, size, alive) for axis, size in factors) for factors in costs)
 
     def parameters(self, keep: Keep | None = None) -> int:
         """Parameters of a candidate, from sizes alone."""
         alive = self._alive(keep or {})
         named = {id(value): name for name, value in self._captured.state.items() if isinstance(value, nn.Parameter)}
-        return sum(self._elements(name, alive) for name in named.values())
+        gone = Drop(self._analysis, alive).tensors
+        return sum(self._elements(name, alive) for name in named.values() if name not in gone)
 
     def prove(self) -> tuple[Proof, ...]:
-        """Cut half of every group by itself, run it at two batch sizes, compare with the zeroed model where exact."""
+        """Cut half of every group by itself, drop those that are droppable, and run it at two batch sizes.
+
+        Compared with the zeroed model where exact; a drop is.
+        """
         return proof.prove(self, self.groups, self._captured.state.values())
+
+    def hidden_drops(self, groups: Sequence[PruneGroup]) -> list[PruneGroup]:
+        """Of these droppable groups, those whose drop shows nowhere when all of them are dropped."""
+        together = Drop(self._analysis, self._alive({group.id: () for group in groups}))
+        alone = [(group, Drop(self._analysis, self._alive({group.id: ()}))) for group in groups]
+        return [group for group, drop in alone if not drop.readers - together.dead]
 
     def _elements(self, name: str, alive: npt.NDArray[np.bool_]) -> int:
         axes, shape = self._analysis.parameter_axes(name), self._captured.state[name].shape
@@ -111,10 +129,17 @@ class PrunableGraph:
         group, keys = self._keys[name]
         units = np.asarray(kept, dtype=np.int64)
         if len(units) == 0:
-            raise PruneError(f"the selection for {name!r} is empty: at least one of its {group.size} units must stay.")
+            if not group.droppable:
+                reason = f"at least one of its {group.size} units must stay"
+                raise PruneError(f"the selection for {name!r} is empty, and it cannot be dropped: {reason}.")
+            return keys
         if units.min() < 0 or units.max() >= group.size:
             raise PruneError(f"group {name!r} has units 0 to {group.size - 1}, not {units.min()} to {units.max()}.")
         return np.delete(keys, units)
+
+    def _set_droppable(self, name: str, value: bool) -> None:
+        group, keys = self._keys[name]
+        self._keys[name] = replace(group, droppable=value), keys
 
     def _drop(self, failed: Proof) -> None:
         del self._keys[failed.group]

@@ -87,6 +87,14 @@ def _compile(graph: Graph) -> Any:
     return scope["forward"]
 
 
+def constant(value: Tensor, shape: list[int], layer: str) -> Tensor:
+    """What a layer without inputs answers to any input: its bias, in a shape that broadcasts.
+
+    ``layer`` is the name that its weight had in the dense model.
+    """
+    return value.reshape(shape)
+
+
 def batch_norm(
     value: Tensor,
     weight: Tensor | None,

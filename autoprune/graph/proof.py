@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -26,10 +26,16 @@ def half(group: PruneGroup) -> list[int]:
 
 
 def prove(graph: PrunableGraph, groups: Sequence[PruneGroup], state: Iterable[Tensor]) -> tuple[Proof, ...]:
-    """One proof per group, each cut by itself."""
+    """One proof per group, each cut by itself; of a droppable one the worse of the proofs of its cut and its drop."""
     with _uneven(state):
         bench = _Bench(graph)
-        return tuple(bench.prove([group]) for group in groups)
+        cuts = [bench.prove([group]) for group in groups]
+        drops = [bench.prove_drop([group]) if group.droppable else cut for group, cut in zip(groups, cuts, strict=True)]
+        return tuple(max(pair, key=_badness) for pair in zip(cuts, drops, strict=True))
+
+
+def _badness(proof: Proof) -> tuple[bool, float]:
+    return not proof.holds, proof.error or 0.0
 
 
 def failures(graph: PrunableGraph, state: Iterable[Tensor]) -> list[Proof]:
@@ -41,23 +47,39 @@ def failures(graph: PrunableGraph, state: Iterable[Tensor]) -> list[Proof]:
     with _uneven(state):
         bench = _Bench(graph)
         exact = [group for group in graph.groups if group.exact]
-        held, failed = _extend(bench, [], exact)
-        _, also = _extend(bench, held, [group for group in graph.groups if not group.exact])
+        held, failed = _extend(bench.prove, [], exact)
+        _, also = _extend(bench.prove, held, [group for group in graph.groups if not group.exact])
         return failed + also
 
 
-def _extend(bench: _Bench, held: list[PruneGroup], more: list[PruneGroup]) -> tuple[list[PruneGroup], list[Proof]]:
+def undroppable(graph: PrunableGraph, state: Iterable[Tensor]) -> list[Proof]:
+    """Of the droppable groups, those that must not be dropped so that the others can be, alone and together.
+
+    A group inside a branch that another one drops shows nothing beside it, and is proven without it.
+    """
+    with _uneven(state):
+        bench = _Bench(graph)
+        failed, rest = list[Proof](), [group for group in graph.groups if group.droppable]
+        while rest:
+            failed += _extend(bench.prove_drop, [], rest)[1]
+            rest = graph.hidden_drops(rest)
+        return failed
+
+
+def _extend(
+    prove: Callable[[Sequence[PruneGroup]], Proof], held: list[PruneGroup], more: list[PruneGroup]
+) -> tuple[list[PruneGroup], list[Proof]]:
     """``held``, which is proven, and of ``more`` as much as holds beside it; then the proofs that failed."""
     if not more:
         return held, []
-    proof = bench.prove([*more, *held])
+    proof = prove([*more, *held])
     if proof.holds:
         return [*held, *more], []
     if len(more) == 1:
         return held, [proof]
     middle = len(more) // 2
-    held, failed = _extend(bench, held, more[:middle])
-    held, also = _extend(bench, held, more[middle:])
+    held, failed = _extend(prove, held, more[:middle])
+    held, also = _extend(prove, held, more[middle:])
     return held, failed + also
 
 
@@ -71,8 +93,20 @@ class _Bench:
 
     def prove(self, groups: Sequence[PruneGroup]) -> Proof:
         """The proof of the first of ``groups``, cut beside the others."""
-        name, worst, exact = groups[0].id, 0.0, all(group.exact for group in groups)
-        for keep, (inputs, dense) in zip(_selections(groups), self._dense, strict=True):
+        return self._compare(groups[0].id, _selections(groups), exact=all(group.exact for group in groups))
+
+    def prove_drop(self, groups: Sequence[PruneGroup]) -> Proof:
+        """The proof of the first of ``groups``, dropped beside the others; then halves of what is left are cut too.
+
+        Always exact: the weights that read the group are zeroed, so that it does not matter what they are given.
+        """
+        gone: dict[str, list[int]] = {group.id: [] for group in groups}
+        halves = {group.id: half(group) for group in self._graph.groups if group.exact}
+        return self._compare(groups[0].id, [gone, halves | gone], exact=True)
+
+    def _compare(self, name: str, selections: Sequence[Mapping[str, list[int]]], *, exact: bool) -> Proof:
+        worst = 0.0
+        for keep, (inputs, dense) in zip(selections, self._dense, strict=True):
             try:
                 outputs = _run(self._graph.cut(keep).eval(), inputs)
             except Exception as error:

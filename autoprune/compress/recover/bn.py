@@ -24,7 +24,8 @@ class BatchNormReestimation:
     by the difference of the two means in units of the standard deviation. Where the dense statistics are those of the
     samples, so are the new ones, as in Li et al. 2020, "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network
     Pruning"; where they are not (little data, other augmentation), the difference is kept, and a model that was not cut
-    does not change. Everything else (dropout) stays as in evaluation; a model without BatchNorm is left alone.
+    does not change. Where a dropped branch has left a constant, the mean alone is moved. Everything else (dropout)
+    stays as in evaluation; a model without BatchNorm is left alone.
     """
 
     name: str = "bn"
@@ -36,12 +37,14 @@ class BatchNormReestimation:
         """See `Recovery.recover`; fails as ``not_finite`` when activations are not."""
         import torch
 
-        from autoprune.compress.interpret import Interpreter, calls
+        from autoprune.compress.interpret import Interpreter, calls, tensor_name
         from autoprune.graph.net import batch_norm
 
-        nodes, dense_nodes = calls(model, batch_norm), calls(reference.dense, batch_norm)
+        nodes = calls(model, batch_norm)
         if not nodes:
             return
+        left = {tensor_name(node.args[3]) for node in nodes}  # a dropped branch takes its layers along
+        dense_nodes = [node for node in calls(reference.dense, batch_norm) if tensor_name(node.args[3]) in left]
         samples = min(self.samples, batch_within(task, self.elements, at_least=32))
         with seeded(recipe.seed):
             ((inputs, _),) = take(task, samples, batch=samples)
@@ -84,7 +87,8 @@ class Pair:
 
         _, _, mean, variance, _, _, epsilon, _ = rest
         running_mean, running_variance, dense_mean, dense_variance = self.dense
-        new_mean, new_variance = _moments(x)
+        constant = x.numel() == x.shape[1]  # of a dropped branch: it has a mean only
+        new_mean, new_variance = (x.flatten(), dense_variance) if constant else _moments(x)
         if not bool(new_mean.isfinite().all() and new_variance.isfinite().all()):
             raise StageError("Activations before a BatchNorm are not finite.", kind="not_finite")
         unit = ((running_variance + epsilon) / (dense_variance + epsilon)).sqrt()

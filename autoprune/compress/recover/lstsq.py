@@ -33,7 +33,8 @@ class LeastSquares:
     left by ``damping`` times their mean diagonal. A layer that kept all its inputs is left alone when it has fewer than
     ``rows_per_input`` positions for each weight of an output: a head that sees each sample once would lose accuracy.
     A layer without a bias takes the constant part into the BatchNorm that follows it. No layer's calibration error
-    grows: one that would is left as it was.
+    grows: one that would is left as it was. A layer that ends a dropped branch has no input left: the
+    constant part, the mean of the dense outputs, is all there is.
 
     Source: He, Zhang and Sun 2017, "Channel Pruning for Accelerating Very Deep Neural Networks", section 3.1 and what
     it says of residual branches.
@@ -52,14 +53,17 @@ class LeastSquares:
         import torch
 
         from autoprune.compress.interpret import Interpreter
+        from autoprune.compress.recover._dropped import dropped_layers
 
         fits = [Fit(*pair, reference, self) for pair in _layers_from_first_cut(model, reference)]
-        if not fits:
+        dropped = dropped_layers(model, reference)
+        if not fits and not dropped:
             return
         samples = min(self.samples, batch_within(task, self.elements, at_least=32))
         with seeded(recipe.seed):
             ((inputs, _),) = take(task, samples, batch=samples)
         observing, refitting = Interpreter(reference.dense.eval()), Interpreter(model.eval())
+        observing.instead.update({layer.dense_node: layer.observe for layer in dropped})
         for fit in fits:
             observing.instead[fit.dense.node] = partial(fit.observe, observing)
             refitting.instead[fit.layer.node] = partial(fit.refit, refitting)
@@ -69,12 +73,16 @@ class LeastSquares:
 
 
 def _layers_from_first_cut(model: nn.Module, reference: Reference) -> list[tuple[Layer, Layer]]:
-    """The layers of the cut model from the first that has fewer input channels than its dense self on, with that."""
+    """The layers of the cut model behind the first one that lost inputs or is gone, each with its dense self."""
     from autoprune.compress.layers import layers_of
 
-    dense = {layer.weight_name: layer for layer in layers_of(reference.dense)}
-    pairs = [(layer, dense[layer.weight_name]) for layer in layers_of(model) if layer.weight_name in dense]
-    return list(dropwhile(lambda pair: pair[0].weight.shape[1] == pair[1].weight.shape[1], pairs))
+    cut = {layer.weight_name: layer for layer in layers_of(model)}
+    dense = dropwhile(lambda one: _as_wide(cut.get(one.weight_name), one), layers_of(reference.dense))
+    return [(cut[layer.weight_name], layer) for layer in dense if layer.weight_name in cut]
+
+
+def _as_wide(layer: Layer | None, dense: Layer) -> bool:
+    return layer is not None and layer.weight.shape[1] == dense.weight.shape[1]
 
 
 class Fit:

@@ -72,7 +72,8 @@ def dropout(coupling: Coupling, node: Node) -> Axes:
 
 @rewrite("dropout", "feature_dropout", "alpha_dropout")
 def switch_dropout(edit: Edit, old: Node, new: Node) -> None:
-    new.update_arg(2, edit.training_flag(old))
+    if old not in edit.narrow:
+        new.update_arg(2, edit.training_flag(old))
 
 
 @rule("prelu")

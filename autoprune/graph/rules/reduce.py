@@ -34,7 +34,7 @@ def reduction(coupling: Coupling, node: Node) -> object:
         from autoprune.graph.rules.elementwise import pointwise
 
         return pointwise(coupling, node)  # max(a, b)
-    dims = _dims(node, len(axes))
+    dims = reduced(node, len(axes))
     for dim in dims:
         if "sum" in str(node.target) and "log" not in str(node.target):
             coupling.contracts(axes[dim], source)
@@ -49,7 +49,8 @@ def reduction(coupling: Coupling, node: Node) -> object:
     return [result, list(result)] if several else result
 
 
-def _dims(node: Node, rank: int) -> set[int]:
+def reduced(node: Node, rank: int) -> set[int]:
+    """The dimensions of its input, of that rank, that a reduction is over."""
     dims = argument(node, "dim") if has_argument(node, "dim") else None
     if dims is None or dims == []:
         return set(range(rank))

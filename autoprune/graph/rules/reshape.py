@@ -28,14 +28,14 @@ def reshape(coupling: Coupling, node: Node) -> Axes:
         coupling.block(node, "this view does not keep the number of elements")
         return [None] * len(after)
     result: Axes = []
-    for ins, outs in _blocks(before, after):
+    for ins, outs in blocks(before, after):
         result += _reshape_block(coupling, [(axes[i], before[i]) for i in ins], [after[o] for o in outs])
     return result
 
 
-def _blocks(before: list[int], after: list[int]) -> list[tuple[list[int], list[int]]]:
+def blocks(before: list[int], after: list[int]) -> list[tuple[list[int], list[int]]]:
     """Smallest runs of dimensions, row-major, with equal products on both sides."""
-    blocks: list[tuple[list[int], list[int]]] = []
+    found: list[tuple[list[int], list[int]]] = []
     i = o = 0
     while i < len(before) or o < len(after):
         ins: list[int] = []
@@ -58,8 +58,8 @@ def _blocks(before: list[int], after: list[int]) -> list[tuple[list[int], list[i
                 i += 1
             else:
                 break
-        blocks.append((ins, outs))
-    return blocks
+        found.append((ins, outs))
+    return found
 
 
 def _reshape_block(coupling: Coupling, ins: list[tuple[Axis, int]], outs: list[int]) -> Axes:
