@@ -123,7 +123,7 @@ class Evaluator:
 
     def _score(self, recipe: Recipe, clock: StageClock, screen: Screen | None) -> Success | Screened:
         module = self.build(recipe, clock.enter)
-        if screen:
+        if screen and recipe.choices:
             clock.enter("screen")
             if (given_up := screen(recipe, *self.glance(module))) is not None:
                 return given_up

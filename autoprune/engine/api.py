@@ -204,7 +204,8 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
         )
     except StageError as error:
         raise CaptureError(f"The dense model of task '{info.task_name}' cannot be used: {error}") from error
-    chosen = strategy(info.config.strategy)
+    # where only a precision is left to choose, there is nothing to make tables of
+    chosen = strategy(info.config.strategy if prepared.space.levels else "random")
     tables = measure_tables(prepared, evaluator, observer) if chosen.needs_tables else None
     search = chosen.begin(prepared.space, seed=info.config.seed, tables=tables)
     ledger = Ledger(directory, prepared.objectives, search.suggest)

@@ -154,7 +154,7 @@ def metric(outputs, targets, seen=[]):
     done = search(command, quick, task=path, out=tmp_path / "out")
     assert done.code == 6
     assert_said(done.said, r"lost more than half of the dense model's accuracy.*raise keep\.min in the space")
-    assert len(list((tmp_path / "out" / "trials").iterdir())) == 3
+    assert len(list((tmp_path / "out" / "trials").iterdir())) >= 3
 
 
 def spoil_recipe(run: Path) -> str:

@@ -17,7 +17,7 @@ GOOD = "name: x\ndescription: y\n"
         ("--seed -1", "Invalid value for '--seed'"),
         ("--target abacus", "Unknown target: 'abacus'.*choose one of cpu.*path of a .yaml file"),
         ("--space abacus", "'abacus' is not in search_spaces: choose one of default.*path of a .yaml file"),
-        ("--strategy magic", "Unknown strategy 'magic': choose one of tpe, nsga2, random"),
+        ("--strategy magic", "Unknown strategy 'magic': known are guided, halp, netadapt, nsga2"),
         ("--objectives accuracy,speed", "Unknown objective 'speed': choose two or three of accuracy, latency_ms"),
         ("--objectives accuracy", "needs two or three different objectives, not accuracy"),
         ("--max-accuracy-drop 5", "Goal max_accuracy_drop cannot be 5.0.*units of the metric: 0.01 is one point"),

@@ -1,13 +1,13 @@
 """Screening: only what cannot reach the front is given up."""
 
 from autoprune.engine.screen import Screening
-from autoprune.recipe import DENSE
+from autoprune.recipe import DENSE, Recipe
 from tests.study.toy import SPACE, toy_record, toy_tables
 
 
 def test_a_candidate_slower_than_a_better_one_is_given_up_before_anything_is_done() -> None:
     tables = toy_tables()
-    known = [toy_record(DENSE), toy_record(DENSE.model_copy(update={"precision": "int8"}))]
+    known = [toy_record(DENSE), toy_record(Recipe(precision="int8"))]
     better = known[1].score
     assert better
     outcome = known[1].outcome.model_copy(update={"score": better.model_copy(update={"accuracy": 0.95})})
