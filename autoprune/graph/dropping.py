@@ -72,7 +72,8 @@ class Drop:
                 data.update([node] if tensor_of(node) is not None else [])
         self.dead = self._dead()
         if not possible or empty - self.dead:
-            node = next(n for n in self._analysis.graph.nodes if n in empty and n.op != "get_attr")
+            nodes = [n for n in self._analysis.graph.nodes if n in empty]
+            node = next((n for n in nodes if n.op != "get_attr"), nodes[0])
             place = where(node) or "the forward pass"
             self.fault = f"the cut leaves a dimension of {node.name!r} empty ({place}). Keep more units."
 
