@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from autoprune.task import Batches
 
 CALIBRATION_SAMPLES = 128
+FULL = ("No space left", "disk is full")  # the system's words, and SQLite's
 SKETCH_SAMPLES = 2  # enough for activations to have a range
 LITTLE_SPACE = 1_000_000  # bytes; an export that fails with less free than that failed for want of it
 SCREEN_SAMPLES = 512
@@ -263,7 +264,7 @@ def _failure(error: Exception, stage: Stage) -> Failure:
 def out_of_space(error: BaseException | None, folder: Path) -> bool:
     """Whether ``error`` comes from a full disk; libraries wrap the system's refusal or hide it, so space counts too."""
     while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(said in str(error) for said in FULL):
             return True
         if isinstance(error, StageError) and error.kind == "export" and disk_usage(folder).free < LITTLE_SPACE:
             return True

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from autoprune.pareto import Goals, Objective, best, front, hypervolume, normalised
 from autoprune.recipe import DENSE, Recipe
-from autoprune.records import Score, TrialRecord
+from autoprune.records import Score, Screened, TrialRecord
 
 Split = Literal["validation", "test"]
 
@@ -75,7 +75,7 @@ class RunReport:
         dense: the dense FP32 model, measured like the finalists.
         finalists: the other candidates that were measured at the end, in any order; those on the front of a search
             that goes on.
-        records: one per recipe tried, in order, the dense model's among them.
+        records: one per recipe that was asked for, in order, the dense model's among them.
         groups: id -> units in the dense model, in the order of the graph.
         circumstances: device facts, versions, timing policy, seed...: what is needed to judge and repeat the numbers.
         warnings: sentences for the user.
@@ -94,6 +94,11 @@ class RunReport:
     groups: Mapping[str, int]
     circumstances: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def tried(self) -> list[TrialRecord]:
+        """The records of recipes that were not screened out."""
+        return [record for record in self.records if not isinstance(record.outcome, Screened)]
 
     @cached_property
     def front(self) -> list[Finalist]:
@@ -117,7 +122,7 @@ class RunReport:
         began, reference = datetime.fromisoformat(self.started_at), [1.0] * len(self.objectives)
         points: list[tuple[float, ...]] = []
         steps: list[Progress] = []
-        for trial, record in enumerate(self.records, 1):
+        for trial, record in enumerate(self.tried, 1):
             volume = steps[-1].value if steps else 0.0
             if record.score:
                 point = normalised(record.score, dense, self.objectives)

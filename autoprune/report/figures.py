@@ -60,7 +60,7 @@ def front_figure(report: RunReport, by: Objective) -> Figure:
 
 def trials_figure(report: RunReport, by: Objective) -> Figure:
     """What the search saw: validation accuracy against the cost ``by`` of every trial that was scored."""
-    scored = [(n, r.recipe, r.score) for n, r in enumerate(report.records, 1) if r.score]
+    scored = [(n, r.recipe, r.score) for n, r in enumerate(report.tried, 1) if r.score]
     edge = [record.score for record in front(report.records, report.objectives) if record.score]
     traces = [_edge(edge, by)] if len(report.objectives) == 2 else []
     for precision, symbol in SYMBOLS.items():
@@ -186,7 +186,7 @@ def intervals_figure(report: RunReport) -> Figure:
 
 def drift_figure(report: RunReport) -> Figure:
     """The dense model's latency, timed again beside every candidate, against the first."""
-    timed = [(trial, record.score.reference_ms) for trial, record in enumerate(report.records, 1) if record.score]
+    timed = [(trial, record.score.reference_ms) for trial, record in enumerate(report.tried, 1) if record.score]
     first = timed[0][1] if timed else 1.0
     trace = {
         "type": "scatter",

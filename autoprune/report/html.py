@@ -28,9 +28,7 @@ def render_html(report: RunReport) -> str:
         figures(report),
         report=report,
         tiles=tiles(report),
-        failures=[
-            (n, r.recipe.id, r.outcome) for n, r in enumerate(report.records, 1) if isinstance(r.outcome, Failure)
-        ],
+        failures=[(n, r.recipe.id, r.outcome) for n, r in enumerate(report.tried, 1) if isinstance(r.outcome, Failure)],
         models=[member for member in report.front if member.recipe.id != report.dense.recipe.id],
         export=export_command(report),
         snippet=snippet(report.chosen, report),

@@ -77,6 +77,7 @@ class Trials(Strict):
     total: NonNegativeInt
     succeeded: NonNegativeInt
     failed: NonNegativeInt
+    screened: NonNegativeInt = Field(description="recipes given up early, beside those tried")
     failures: dict[str, PositiveInt] = Field(description="how often, by `stage/kind`")
 
 
@@ -173,8 +174,9 @@ def _hypervolume(report: RunReport) -> Hypervolume:
 def _trials(report: RunReport) -> Trials:
     failures = [record.outcome for record in report.records if isinstance(record.outcome, Failure)]
     return Trials(
-        total=len(report.records),
-        succeeded=len(report.records) - len(failures),
+        total=len(report.tried),
+        succeeded=len(report.tried) - len(failures),
         failed=len(failures),
+        screened=len(report.records) - len(report.tried),
         failures=dict(Counter(f"{failure.stage}/{failure.kind}" for failure in failures).most_common()),
     )

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from autoprune.records import Failure
 from autoprune.report import words
 from autoprune.report.data import Finalist, RunReport
 
@@ -22,7 +23,10 @@ def render_terminal(report: RunReport, console: Console) -> None:
     console.print(Text(words.headline(report), style="bold"))
     split = f"accuracy on the {report.dense.split} split ({report.dense.score.samples} samples)"
     state = "" if report.finished else "; the search goes on, these numbers are provisional"
-    console.print(Text(f"{len(report.records)} trials, {_failed(report)} failed; {split}{state}", style="dim"))
+    counts = f"{len(report.tried)} trials, {_failed(report)} failed"
+    if screened := len(report.records) - len(report.tried):
+        counts += f", {screened} more recipes screened out"
+    console.print(Text(f"{counts}; {split}{state}", style="dim"))
     console.print()
     console.print(_table(report, wide=console.width >= WIDE))
     for line, style in _remarks(report):
@@ -84,4 +88,4 @@ def _python() -> str:
 
 
 def _failed(report: RunReport) -> int:
-    return sum(record.score is None for record in report.records)
+    return sum(isinstance(record.outcome, Failure) for record in report.records)

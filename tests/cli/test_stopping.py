@@ -22,6 +22,11 @@ def kept(root: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in root.glob("trials/*.json")}
 
 
+def listen() -> None:
+    """What runs tests in parallel ignores Ctrl-C, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stopped_search_says_how_to_go_on(
@@ -34,6 +39,7 @@ def test_a_stopped_search_says_how_to_go_on(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=listen,
     )
     deadline = time.monotonic() + 120
     while not kept(out) and driver.poll() is None and time.monotonic() < deadline:
