@@ -227,11 +227,15 @@ class BoundSpace:
 
     def uniform(self, ratio: float, *, precision: Precision, whole: Collection[str] = ()) -> dict[str, Any]:
         """Answers that keep about ``ratio`` of every group, and all of those in ``whole``."""
+        return self.answers(self.near(ratio, whole=whole), precision=precision)
+
+    def near(self, ratio: float, *, whole: Collection[str] = ()) -> dict[str, int]:
+        """For each group with a choice, its level nearest to ``ratio``; all units of those in ``whole``."""
         kept = {}
         for group, levels in self.levels.items():
             wanted = self.sizes[group] * (1.0 if group in whole else ratio)
             kept[group] = min(levels, key=lambda units: (abs(units - wanted), -units))
-        return self.answers(kept, precision=precision)
+        return kept
 
 
 def load_space(name: str) -> SearchSpace:

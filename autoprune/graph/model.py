@@ -19,6 +19,7 @@ from autoprune.graph.dropping import Drop, droppable
 from autoprune.graph.grouping import find_groups
 from autoprune.graph.groups import Blocked, Proof, PruneGroup
 from autoprune.graph.net import GraphNet
+from autoprune.graph.products import Affine, Products
 
 Keep = Mapping[str, Sequence[int]]
 
@@ -101,6 +102,41 @@ class PrunableGraph:
         named = {id(value): name for name, value in self._captured.state.items() if isinstance(value, nn.Parameter)}
         gone = Drop(self._analysis, alive).tensors
         return sum(self._elements(name, alive) for name in named.values() if name not in gone)
+
+    def macs_by_units(self) -> Products:
+        """Multiply-accumulates at batch 1 for many candidates at once, from the units that each of `groups` keeps.
+
+        As `macs`, but that what only a dropped branch reads is paid for all the same.
+        """
+        less = np.array([self._less(*([group] if group.size > 1 else [])) for group in self.groups])
+        known: dict[tuple[int, int], list[Affine]] = {}
+        for axis, size in (width for _, term in self._analysis.costs for width in term):
+            if (id(axis), size) not in known:
+                known[id(axis), size] = self._widths(axis, size, less)
+        terms = [[one for axis, size in term for one in known[id(axis), size]] for _, term in self._analysis.costs]
+        return Products.of(terms, len(self.groups))
+
+    def _widths(self, axis: Axis, size: int, less: npt.NDArray[np.bool_]) -> list[Affine]:
+        """An axis as a width, or as a product of widths where its groups multiply, as heads and their dimensions do.
+
+        ``less``: which atoms are alive when each group by itself loses a unit, (groups, atoms).
+        """
+        nothing = [0.0] * len(self.groups)
+        if axis is None:
+            return [(float(size), tuple(nothing))]
+        whole, slopes = alive_count(axis, size, self._less()), nothing.copy()
+        for n in np.flatnonzero(~less[:, axis].all(axis=1)):
+            slopes[n] = float(whole - alive_count(axis, size, less[n]))
+        cut = [group for group, slope in zip(self.groups, slopes, strict=True) if slope]
+        if alive_count(axis, size, self._less(*cut)) == whole - sum(slopes):
+            taken = sum(slope * group.size for slope, group in zip(slopes, self.groups, strict=True))
+            return [(whole - taken, tuple(slopes))]
+        shares = [(0.0, tuple(1 / group.size if group is one else 0.0 for group in self.groups)) for one in cut]
+        return [(float(whole), tuple(nothing)), *shares]
+
+    def _less(self, *groups: PruneGroup) -> npt.NDArray[np.bool_]:
+        """Which atoms are alive when these groups lose their first unit."""
+        return self._alive({group.id: range(1, group.size) for group in groups})
 
     def prove(self) -> tuple[Proof, ...]:
         """Cut half of every group by itself, drop those that are droppable, and run it at two batch sizes.

@@ -167,7 +167,7 @@ def arithmetic(evaluator: Evaluator, space: BoundSpace) -> Arithmetic:
         sizes={group.id: group.size for group in graph.groups},
         levels=space.levels,
         makes={group.id: f"{group.kind} {group.size} {group.macs} {len(group.members)}" for group in graph.groups},
-        macs=lambda kept: graph.macs({group: range(units) for group, units in kept.items()}),
+        macs=graph.macs_by_units(),
     )
 
 
@@ -224,7 +224,7 @@ def _cells(regression: Regression, group: str) -> tuple[Cell, ...]:
     size, alone = regression.arithmetic.sizes[group], regression.arithmetic.alone
     levels = [units for units in reversed(regression.arithmetic.levels[group]) if units != size]
     row: list[Cell] = []
-    most, macs = 0.0, 0  # that the wider levels save
+    most, macs = 0.0, 0.0  # that the wider levels save
     rate = regression.saving(group, levels[-1])[0] / max(alone[group, levels[-1]], 1)
     for units in levels:
         saves, deviation = regression.saving(group, units)

@@ -47,13 +47,13 @@ class Arithmetic:
         sizes: group id -> units, in the order of the graph.
         levels: group id -> unit counts that may stay, ascending; only groups with a choice.
         makes: group id -> what groups that cost alike have in common.
-        macs: multiply-accumulates of the model with these units kept, the others whole.
+        macs: from units kept, (recipes, groups) in the order of ``sizes``, to multiply-accumulates, (recipes,).
     """
 
     sizes: Mapping[str, int]
     levels: Mapping[str, tuple[int, ...]]
     makes: Mapping[str, str]
-    macs: Callable[[Kept], int]
+    macs: Callable[[Array], Array]
 
     @cached_property
     def places(self) -> list[tuple[str, int]]:
@@ -61,29 +61,34 @@ class Arithmetic:
         return [(g, n) for g, levels in self.levels.items() for n in levels if n != self.sizes[g]]
 
     @cached_property
-    def dense(self) -> int:
+    def dense(self) -> float:
         """Multiply-accumulates of the whole model."""
-        return self.macs({})
+        return float(self.macs(self.units([{}]))[0])
 
     @cached_property
-    def alone(self) -> dict[tuple[str, int], int]:
+    def alone(self) -> dict[tuple[str, int], float]:
         """Multiply-accumulates that each place removes by itself."""
-        return {(group, units): self.dense - self.macs({group: units}) for group, units in self.places}
+        left = self.macs(self.units([{group: units} for group, units in self.places]))
+        return dict(zip(self.places, (self.dense - left).tolist(), strict=True))
 
-    def ratios(self, kept: Kept) -> dict[tuple[str, int], float]:
-        """The features of a recipe: place -> ratio, of its places alone."""
-        found: dict[tuple[str, int], float] = {}
-        cut: dict[str, int] = {}
-        before = self.dense
-        for group in self.levels:
-            if (units := kept.get(group, self.sizes[group])) == self.sizes[group]:
-                continue
-            cut[group] = units
-            after = self.macs(cut)
-            alone = self.alone[group, units]
-            found[group, units] = (before - after) / alone if alone else 1.0
-            before = after
-        return found
+    def units(self, recipes: Sequence[Kept]) -> Array:
+        """Units kept of all groups: (recipes, groups)."""
+        return np.array([[kept.get(group, size) for group, size in self.sizes.items()] for kept in recipes], dtype=float)
+
+    def ratios(self, units: Array) -> Array:
+        """The ratio of each place that a recipe has, not a number for the others: (recipes, places)."""
+        after = np.tile(np.array(list(self.sizes.values()), dtype=float), (len(units), 1))
+        before, found = self.macs(after), []
+        columns = {group: n for n, group in enumerate(self.sizes)}
+        for group, levels in self.levels.items():
+            after[:, columns[group]] = units[:, columns[group]]
+            left = self.macs(after)
+            for level in levels:
+                if level != self.sizes[group]:
+                    here, alone = after[:, columns[group]] == level, self.alone[group, level]
+                    found.append(np.where(here, (before - left) / alone if alone else 1.0, np.nan))
+            before = left
+        return np.array(found).T
 
 
 class Regression:
@@ -121,12 +126,12 @@ class Regression:
 
     def features(self, recipes: Sequence[Kept]) -> Array:
         """(recipes, 1 + places)."""
-        rows = np.zeros((len(recipes), len(self.mean)))
-        rows[:, 0] = 1.0
-        for row, kept in zip(rows, recipes, strict=True):
-            for place, ratio in self.arithmetic.ratios(kept).items():
-                row[self._column[place]] = 1 + self.interplay * (ratio - 1)
-        return rows
+        return self.features_of(self.arithmetic.units(recipes))
+
+    def features_of(self, units: Array) -> Array:
+        """The same from the units kept of all groups, (recipes, groups)."""
+        tempered = np.nan_to_num(1 + self.interplay * (self.arithmetic.ratios(units) - 1))
+        return np.hstack([np.ones((len(units), 1)), tempered])
 
     def learn(self, features: Array, shares: Array, deviations: Array) -> float:
         """Take in observations: features (n, 1 + places), shares (n,), their standard deviations (n,).

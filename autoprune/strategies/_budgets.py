@@ -60,6 +60,15 @@ class Budgets:
             budget += wanted - self.tables.share(kept, precision)[0]
         return kept
 
+    def all(
+        self, precision: Precision, *, power: float = 1.0, weights: Sequence[float] | None = None
+    ) -> list[dict[str, int]]:
+        """Units kept by the best choice for every bearable budget, the fastest first."""
+        plain = self.problem(precision)
+        choices = Frontier.of(plain.transformed(power=power, coefficients=weights), resolution=RESOLUTION).choices()
+        bearable = [choice for choice in choices if plain.choice(choice.levels).cost <= self.bearable]
+        return [self.kept(choice) for choice in bearable]
+
     def kept(self, choice: Choice) -> dict[str, int]:
         """Units kept of the groups that ``choice`` cuts."""
         levels = self.space.levels

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from autoprune.latency import NOISE, Z95, Regression, kept_units
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from autoprune.hardware import Precision
     from autoprune.records import TrialRecord
 
+    Array = npt.NDArray[np.float64]
     Costs = Mapping[str, Mapping[int, float]]
 
 
@@ -52,6 +54,11 @@ class Tables:
                 deviation = np.hypot(width / (2 * Z95), NOISE * share)
                 features = regression.features([kept_units(record.recipe)])
                 regression.learn(features, np.array([share]), np.array([deviation]))
+
+    def shares(self, units: Array, precision: Precision) -> Array:
+        """Predicted shares of many recipes, from the units kept of all groups, (recipes, groups)."""
+        regression = self.latency[precision]
+        return regression.predict(regression.features_of(units))[0]
 
     def share(self, kept: Mapping[str, int], precision: Precision) -> tuple[float, float]:
         """Predicted share of the dense FP32 model's latency and its standard deviation; an estimate."""

@@ -1,133 +1,185 @@
-"""Optuna over a solver that works on measured tables."""
+"""A solver on measured tables, and a forecast that learns from trials what the tables miss."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import optuna
+import numpy.typing as npt
 
-from autoprune.pareto import front, objectives
-from autoprune.solver import neighbours
+from autoprune.latency import kept_units
 from autoprune.strategies._base import Search, question_seed
-from autoprune.strategies._budgets import LATENCY, Budgets
-from autoprune.strategies._ladder import dense
+from autoprune.strategies._budgets import Budgets
+from autoprune.strategies._forecast import Forecast, expected_gain
+from autoprune.strategies._ladder import INNER, LADDER, dense
+from autoprune.strategies._rows import LABELS, Integers, Rows
 
 if TYPE_CHECKING:
+    from autoprune.hardware import Precision
     from autoprune.recipe import Recipe
     from autoprune.records import TrialRecord
     from autoprune.space import BoundSpace
     from autoprune.strategies._base import Answers, Records
     from autoprune.strategies._tables import Tables
 
-RUNGS = 8  # budgets of the first ladder, in each precision
+    Stairs = list[tuple[float, float]]
+
+Array = npt.NDArray[np.float64]
+RUNGS = 6  # budgets of the opening
 WORST_DAMAGE = 4.0  # summed divergence, in nats, beyond which no budget goes: the model is lost there
 SEGMENTS = 4  # consecutive groups that share a sensitivity
-NEAREST = 12  # neighbours of a front member that a local move draws from
-TRADE_OFF = objectives(("accuracy", "latency_ms"))
+SPREAD = 0.7  # of the logarithms of sensitivities
+DRAWS, ANSWERS = 2, 16  # sensitivities for each precision, and how many of the answers for all budgets are weighed
+LEARNT = 200  # records at most: what a question costs grows with their cube
+BELIEVABLE = 0.85  # of the dense model's accuracy: what is worse is of no use to anybody
 
 
 class GuidedSearch(Search):
-    """Solver answers for a ladder of budgets, then in turn a solver answer and a local move around the front.
+    """Solver answers and uniform cuts for a ladder of budgets; then whatever promises the front most.
 
-    Source: SPDY (Frantar and Alistarh 2022) for the search over sensitivities above a dynamic programme. Unlike there
-    the tables are corrected by what trials measure, and budgets are of measured latency.
+    A question weighs some hundred recipes: the solver's answers, for all budgets, to sensitivities that are drawn
+    around those of the error table (as SPDY does, Frantar and Alistarh 2022), and what is one step from the front.
+    Their latencies come from the latency table, which trials correct, their accuracies from a `Forecast`, which trials
+    teach; that with the largest expected gain is tried. (To climb from there to where the forecast is highest made
+    searches worse: it is to be trusted near what was tried and along the solver's answers, not everywhere.)
     """
 
     def __init__(self, space: BoundSpace, seed: int, tables: Tables) -> None:
         super().__init__(space, seed)
         self.tables = tables
+        self.rows = Rows(space)
         self.budgets = Budgets(space, tables, tables.damage, bearable=WORST_DAMAGE)
         self.records: dict[str, TrialRecord] = {}
 
     def seeds(self) -> Sequence[Answers]:
-        """The dense models, then the ladder, from the mildest budget on, by the tables as they were measured."""
-        found = [{"move": "raw", **answers} for answers in dense(self.space)]
-        for rung in range(1, RUNGS + 1):
-            for precision in self.space.precisions:
-                kept = self.budgets.solve(precision, rung / RUNGS)
-                found.append({"move": "raw", **self.space.answers(kept, precision=precision)})
-        return list({str(sorted(answers.items())): answers for answers in found}.values())
+        """The dense model in each precision."""
+        return dense(self.space)
 
     def learn(self, records: Records) -> None:
         new = {recipe: record for recipe, record in sorted(records.items()) if recipe not in self.records}
         self.tables.learn(new.values())
         self.records.update(new)
 
-    def propose(self, question: int) -> Answers:
-        members = [m for m in front(self.records.values(), TRADE_OFF) if m.recipe.choices] if question % 2 else []
-        if not members:
-            return {"move": "solve"}
-        rng = np.random.default_rng(question_seed(self.seed, question))
-        parent = members[rng.integers(len(members))].recipe
-        if (kept := self._near(parent, rng)) is None:
-            return {"move": "solve"}
-        answers = self.space.answers(
-            kept, precision=parent.precision, criterion=parent.criterion, recover=self.space.label(parent)
-        )
-        return {"move": "raw", **answers}
+    def propose(self, question: int) -> Answers | None:
+        opening = next((recipe for recipe in self._opening if recipe.id not in self.records), None)
+        recipe = opening or self._most_promising(np.random.default_rng(question_seed(self.seed, question)))
+        if recipe is None:
+            return None
+        label = self.space.label(recipe)
+        kept = kept_units(recipe)
+        return self.space.answers(kept, precision=recipe.precision, criterion=recipe.criterion, recover=label)
 
-    def sampler(self, question: int) -> optuna.samplers.BaseSampler:
-        return optuna.samplers.TPESampler(seed=question_seed(self.seed, question), n_startup_trials=10)
+    @cached_property
+    def _opening(self) -> list[Recipe]:
+        """Solver answers by the tables as they were measured, and uniform cuts, in the fastest believable precision."""
+        precision = min(self._believable, key=lambda name: self.tables.share({}, name)[0])
+        kept = [self.budgets.solve(precision, rung / RUNGS) for rung in range(1, RUNGS + 1)]
+        if self.space.shared:
+            kept += [self.space.near(ratio, whole=self.space.shared) for ratio in INNER]
+        kept += [self.space.near(ratio) for ratio in LADDER]
+        label = [self.space.precisions.index(precision), 0, 0]
+        found = [self.rows.recipe(row) for row in self.rows.cut(kept, [label] * len(kept))]
+        return list({recipe.id: recipe for recipe in found if recipe.choices}.values())
 
-    def suggest(self, trial: optuna.Trial) -> Recipe:
-        if trial.suggest_categorical("move", ["solve", "raw"]) == "raw":
-            return self.space.suggest(trial)
-        precision = _of(trial, "precision", self.space.precisions)
-        budget, power = trial.suggest_float("budget", 0.0, 1.0), trial.suggest_float("power", 0.5, 1.5)
-        weights = [trial.suggest_float(f"weight/{n}", -1.0, 1.0) for n in range(SEGMENTS + bool(self.space.shared))]
-        kept = self.budgets.solve(precision, budget, power=power, weights=self._spread(weights))
-        recipe = self.space.recipe(
-            kept,
-            criterion=_of(trial, "criterion", self.space.space.criterion),
-            precision=precision,
-            recover=_of(trial, "recover", [choice.label for choice in self.space.space.recover]),
-        )
-        if recipe.id not in self.records:
-            return recipe
-        near = self._near(recipe, np.random.default_rng(int(recipe.id, 16)))
-        return recipe if near is None else self._like(recipe, near)
+    @property
+    def _believable(self) -> list[Precision]:
+        """Precisions in which the dense model is; all where none was tried."""
+        scores = {record.recipe.precision: record.score for record in self._scored if not record.recipe.choices}
+        good = [p for p, score in scores.items() if score and score.accuracy >= self._floor]
+        return [p for p in self.space.precisions if p in good] or list(self.space.precisions)
 
-    def _spread(self, weights: Sequence[float]) -> list[float]:
-        """A coefficient for each group: of its segment, or of the groups that many layers share."""
+    @property
+    def _floor(self) -> float:
+        """The least accuracy that counts."""
+        whole = [r.score.accuracy for r in self._scored if r.score and not r.recipe.choices]
+        return max(whole) - (1 - BELIEVABLE) * abs(max(whole)) if whole else 0.0
+
+    @property
+    def _scored(self) -> list[TrialRecord]:
+        return [record for record in self.records.values() if record.score]
+
+    def _most_promising(self, rng: np.random.Generator) -> Recipe | None:
+        """The recipe of the largest expected gain; None where nothing new is left."""
+        if not (scored := self._scored):
+            return None
+        stairs, tried = self._stairs(scored), {row.tobytes() for row in self.rows.of(self._recipes)}
+        pool = np.unique(self._pool(scored, stairs, rng), axis=0)
+        whole = (pool[:, :-LABELS] == self.rows.highest[:-LABELS]).all(axis=1)  # the dense models were seeds
+        new = pool[[not cut_none and row.tobytes() not in tried for row, cut_none in zip(pool, whole, strict=True)]]
+        if not len(new):
+            return None
+        gains = self._gains(new, self._forecast(scored, stairs), stairs)
+        return self.rows.recipe(new[int(gains.argmax())])
+
+    @property
+    def _recipes(self) -> list[Recipe]:
+        return [record.recipe for record in self.records.values()]
+
+    def _gains(self, rows: Integers, forecast: Forecast, stairs: Stairs) -> Array:
+        shares, units = np.empty(len(rows)), self.rows.units(rows)
+        for n, precision in enumerate(self.space.precisions):
+            if (here := rows[:, -LABELS] == n).any():
+                shares[here] = self.tables.shares(units[here], precision)
+        return expected_gain(stairs, shares, *forecast.predict(self._points(rows), rows[:, -LABELS:]))
+
+    def _forecast(self, scored: Sequence[TrialRecord], stairs: Stairs) -> Forecast:
+        """Of those that lie least below the front, where they are many."""
+        below = [max(a for s, a in stairs if s <= 1 / r.score.speedup) - r.score.accuracy for r in scored if r.score]
+        learnt = [scored[n] for n in np.argsort(below, kind="stable")[:LEARNT]]
+        rows = self.rows.of([record.recipe for record in learnt])
+        accuracies = np.array([record.score.accuracy for record in learnt if record.score])
+        return Forecast(self._points(rows), rows[:, -LABELS:], accuracies)
+
+    def _points(self, rows: Integers) -> Array:
+        """The roots of the damage that each group's cut does alone: (rows, groups)."""
+        return np.sqrt(self._damage[np.arange(self._damage.shape[0]), rows[:, :-LABELS]])
+
+    @cached_property
+    def _damage(self) -> Array:
+        """(groups, most levels)."""
+        found = np.zeros((len(self.space.levels), max(map(len, self.space.levels.values()))))
+        for n, (group, levels) in enumerate(self.space.levels.items()):
+            found[n, : len(levels)] = [self.tables.damage[group][units] for units in levels]
+        return found
+
+    def _stairs(self, scored: Sequence[TrialRecord]) -> Stairs:
+        """The front as (latency share, accuracy), both ascending, above the floor."""
+        stairs = [(0.0, self._floor)]
+        for share, accuracy in sorted((1 / r.score.speedup, r.score.accuracy) for r in scored if r.score):
+            if accuracy > stairs[-1][1] and share < 1:
+                stairs.append((share, accuracy))
+        return stairs
+
+    def _pool(self, scored: Sequence[TrialRecord], stairs: Stairs, rng: np.random.Generator) -> Integers:
+        """What is weighed: solver answers for all budgets, and what is one step from the front."""
+        rows = []
+        for precision in self._believable:
+            for _ in range(DRAWS):
+                kept = self._solved(precision, rng)
+                rows.append(self.rows.cut(kept, [[self.space.precisions.index(precision), 0, 0]] * len(kept)))
+        steps = set(stairs)
+        members = [r.recipe for r in scored if r.score and (1 / r.score.speedup, r.score.accuracy) in steps]
+        return np.vstack([self.rows.labelled(np.vstack(rows)), self.rows.around(self.rows.of(members))])
+
+    def _solved(self, precision: Precision, rng: np.random.Generator) -> list[dict[str, int]]:
+        """Answers, spread over all budgets, to sensitivities around those of the table."""
         groups = list(self.space.levels)
-        spread = []
-        for n, group in enumerate(groups):
-            segment = SEGMENTS if group in self.space.shared else n * SEGMENTS // len(groups)
-            spread.append(float(np.exp(weights[segment])))
-        return spread
-
-    def _near(self, parent: Recipe, rng: np.random.Generator) -> dict[str, int] | None:
-        """Units kept by a recipe near ``parent`` that was not tried yet; one of the least damaging by the tables."""
-        problem = self.budgets.problem(parent.precision)
-        levels = [
-            known.index(parent.choices[group].units) if group in parent.choices else len(known) - 1
-            for group, known in self.space.levels.items()
-        ]
-        budget = problem.choice(levels).spends[LATENCY] * rng.uniform(0.97, 1.03)
-        near = map(self.budgets.kept, neighbours(problem, levels, budgets={LATENCY: budget}))
-        new = list(islice((kept for kept in near if self._like(parent, kept).id not in self.records), NEAREST))
-        return new[rng.integers(len(new))] if new else None
-
-    def _like(self, parent: Recipe, kept: Mapping[str, int]) -> Recipe:
-        return self.space.recipe(
-            kept, criterion=parent.criterion, precision=parent.precision, recover=self.space.label(parent)
-        )
-
-
-def _of(trial: optuna.Trial, name: str, options: Sequence[Any]) -> Any:
-    return options[0] if len(options) == 1 else trial.suggest_categorical(name, list(options))
+        parts = [SEGMENTS if g in self.space.shared else n * SEGMENTS // len(groups) for n, g in enumerate(groups)]
+        logarithms = rng.normal(0.0, SPREAD, SEGMENTS + 1)[parts] + rng.normal(0.0, SPREAD / 2, len(groups))
+        found = self.budgets.all(precision, power=rng.uniform(0.5, 1.5), weights=np.exp(logarithms).tolist())
+        places = np.unique(np.linspace(0, len(found) - 1, min(ANSWERS, len(found))).astype(int))
+        return [found[place] for place in places]
 
 
 @dataclass(frozen=True)
 class Guided:
-    """Tables first, then a solver, with Optuna above it."""
+    """Tables first, then a solver and a forecast."""
 
     name: str = "guided"
-    description: str = "measured latency and error tables, a solver on them, Optuna and local moves above it"
+    description: str = "measured latency and error tables, a solver on them, a forecast that learns from trials"
     needs_tables: bool = True
 
     def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None) -> Search:

@@ -16,7 +16,7 @@ SIZES = {"stem": 32, **{f"block{n}": 64 for n in range(6)}}
 LEVELS = {name: tuple(range(8, size + 1, 8)) for name, size in SIZES.items()}
 
 
-def macs(kept: Mapping[str, int]) -> int:
+def macs(kept: Mapping[str, float]) -> float:
     """Every block reads the stem."""
     stem = kept.get("stem", 32)
     return 27 * stem + sum(18 * stem * kept.get(f"block{n}", 64) for n in range(6))
@@ -26,7 +26,7 @@ ARITHMETIC = Arithmetic(
     sizes=SIZES,
     levels=LEVELS,
     makes={name: "stem" if name == "stem" else "block" for name in SIZES},
-    macs=macs,
+    macs=lambda units: np.array([macs(dict(zip(SIZES, row, strict=True))) for row in units]),
 )
 
 

@@ -1,0 +1,96 @@
+"""How accurate a recipe will be, judged by the error table and by the trials so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+NOISES = (0.001, 0.003)  # of an accuracy, standard deviation: what no neighbour tells, as samples are few
+SLOPE, BEND, BEND_REACH = 4.0, 1.0, 0.3  # variances of the trend, and over which part of the depths it bends
+REACHES = (0.5, 1.0, 2.0)  # of the residuals, in units of the recipes' median distance
+RESIDUALS = (0.02, 0.1, 0.5)  # variance beside the trend's
+ALIKE = (0.6, 0.95)  # correlation of residuals for each label that differs
+
+
+class Forecast:
+    """A Gaussian process over recipes: a trend in their depth, and residuals that recipes share the more, the nearer
+    they are.
+
+    A recipe is a point: for each group the root of the damage that the cut does alone. Its depth is the point's
+    distance from the dense model, the root of the summed damage. A group whose cuts do nothing has no extent there, so
+    that few trials tell about many recipes. The residuals' variance, reach and correlation are those under which the
+    accuracies are likeliest, of a few.
+
+    Source: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", algorithm 2.1 and section 5.4.
+
+    Args:
+        points: (recipes, groups).
+        labels: of precision, criterion and recovery: (recipes, labels).
+        accuracies: (recipes,).
+    """
+
+    def __init__(self, points: Array, labels: Integers, accuracies: Array) -> None:
+        self._points, self._labels = points, labels
+        self._mean, self._scale = float(accuracies.mean()), max(float(accuracies.std()), NOISES[0])
+        self._deepest = max(float(np.linalg.norm(points, axis=1).max()), 1e-6)
+        squares = _squares(points, points)
+        self._usual = float(np.median(squares[squares > 0])) if (squares > 0).any() else 1.0
+        targets, likeliest = (accuracies - self._mean) / self._scale, -np.inf
+        for shape, noise in product(product(REACHES, RESIDUALS, ALIKE), NOISES):
+            nugget = ((noise / self._scale) ** 2 + 1e-8) * np.eye(len(points))
+            root = np.linalg.cholesky(self._covariance(points, labels, shape) + nugget)
+            white = np.linalg.solve(root, targets)
+            if (likely := -0.5 * white @ white - np.log(np.diag(root)).sum()) > likeliest:
+                likeliest, self._root, self._white, self._shape = likely, root, white, shape
+
+    def predict(self, points: Array, labels: Integers) -> tuple[Array, Array]:
+        """Mean and standard deviation of the accuracies: two of (recipes,)."""
+        cross = np.linalg.solve(self._root, self._covariance(points, labels, self._shape).T)
+        depths = np.linalg.norm(points, axis=1) / self._deepest
+        own = 1 + SLOPE * depths**2 + BEND + self._shape[1]
+        deviations: Array = self._scale * np.sqrt(np.maximum(own - (cross**2).sum(0), 1e-10))
+        return self._mean + self._scale * (self._white @ cross), deviations
+
+    def _covariance(self, points: Array, labels: Integers, shape: tuple[float, float, float]) -> Array:
+        """Between these recipes and those that were tried."""
+        reach, residual, alike = shape
+        one, other = (np.linalg.norm(p, axis=1) / self._deepest for p in (points, self._points))
+        trend = 1 + SLOPE * np.outer(one, other) + BEND * np.exp(-np.subtract.outer(one, other) ** 2 / (2 * BEND_REACH**2))
+        differ = (labels[:, None] != self._labels).sum(axis=2)
+        near = np.exp(-_squares(points, self._points) / (2 * reach**2 * self._usual))
+        found: Array = trend + residual * near * alike**differ
+        return found
+
+
+def expected_gain(stairs: Sequence[tuple[float, float]], shares: Array, means: Array, deviations: Array) -> Array:
+    """By how much the area under the front is expected to grow, up to a latency share of 1: (candidates,).
+
+    Args:
+        stairs: the front as (share, accuracy), both ascending; the first, at share 0, is the least accuracy that counts.
+        shares: of the candidates, taken as certain.
+        means, deviations: of their accuracies.
+
+    Source: expected hypervolume improvement (Emmerich, Deutz and Klinkenberg 2011). With one certain objective it is a
+    sum of expected improvements (Jones, Schonlau and Welch 1998), one for each step.
+    """
+    from scipy.special import ndtr
+
+    gain: Array = np.zeros(len(shares))
+    ends = [share for share, _ in stairs[1:]] + [1.0]
+    for (start, accuracy), end in zip(stairs, ends, strict=True):
+        width = np.clip(end - np.maximum(start, shares), 0.0, None)
+        z = (means - accuracy) / deviations
+        gain += width * deviations * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
+    return gain
+
+
+def _squares(one: Array, other: Array) -> Array:
+    """Squared distances: (ones, others)."""
+    found: Array = (one**2).sum(1)[:, None] + (other**2).sum(1) - 2 * one @ other.T
+    return np.maximum(found, 0.0)
