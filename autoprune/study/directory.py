@@ -144,7 +144,9 @@ class RunDirectory:
         found = {}
         for path in sorted(self.trials.glob("*.json")):
             try:
-                record = TrialRecord.model_validate(self.read(path))
+                record = TrialRecord.model_validate_json(path.read_bytes())
+            except OSError as error:
+                raise RunError(f"{path} is missing or corrupted ({error}).") from error
             except ValidationError as error:
                 raise RunError(f"{path} is corrupted: {error.errors()[0]['msg']}. {RESTORE}") from error
             if record.recipe.id != path.stem:
