@@ -15,24 +15,40 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 NAME = "autoprune"
-OF_STUDY = "trial_id IN (SELECT trial_id FROM trials WHERE study_id = ?)"
+PARAMS = (
+    "SELECT trial_id, param_name, param_value, distribution_json FROM trial_params JOIN trials USING (trial_id) "
+    "WHERE study_id = ? ORDER BY param_id"
+)
+VALUES = "SELECT trial_id, objective, value FROM trial_values JOIN trials USING (trial_id) WHERE study_id = ?"
+USER = "SELECT trial_id, key, value_json FROM trial_user_attributes JOIN trials USING (trial_id) WHERE study_id = ?"
+SYSTEM = "SELECT trial_id, key, value_json FROM trial_system_attributes JOIN trials USING (trial_id) WHERE study_id = ?"
+TRIALS = "SELECT trial_id, number, state FROM trials WHERE study_id = ? ORDER BY number"
+NOTES = "SELECT key, value_json FROM study_system_attributes WHERE study_id = ?"
+
+NEW = "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, ?, ?)"
+STATE = "UPDATE trials SET state = ?, datetime_complete = ? WHERE trial_id = ?"
+PARAM = "INSERT OR IGNORE INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)"
+VALUE = "INSERT OR IGNORE INTO trial_values (trial_id, objective, value, value_type) VALUES (?, ?, ?, 'FINITE')"
+OF_USER = "INSERT OR IGNORE INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)"
+OF_SYSTEM = "INSERT OR IGNORE INTO trial_system_attributes (trial_id, key, value_json) VALUES (?, ?, ?)"
+NOTE = "INSERT OR REPLACE INTO study_system_attributes (study_id, key, value_json) VALUES (?, ?, ?)"
 
 
 class Database:
     """The study file at ``path``; what goes wrong with it is an error of SQLAlchemy or Optuna."""
 
-    def __init__(self, path: Path, directions: Sequence[str]) -> None:
+    def __init__(self, path: Path, directions: Sequence[StudyDirection]) -> None:
         self._storage = optuna.storages.RDBStorage(
             f"sqlite:///{path}", engine_kwargs={"creator": lambda: _connected(path)}
         )
         optuna.create_study(study_name=NAME, storage=self._storage, directions=directions, load_if_exists=True)
         self._study = self._storage.get_study_id_from_name(NAME)
         self._storage.scoped_session.remove()
-        rows = self._select("SELECT number, trial_id FROM trials WHERE study_id = ?")
-        self._ids: dict[int, int] = dict(rows)
+        self._ids: dict[int, int] = {number: trial for trial, number, _ in self._select(TRIALS)}
 
     def close(self) -> None:
         """Let go of the file, so that what is in the write-ahead log is in it."""
@@ -41,14 +57,12 @@ class Database:
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number; without their times."""
         values, params, distributions = (defaultdict[int, dict[Any, Any]](dict) for _ in range(3))
-        for trial, objective, value in self._of_trials("objective, value", "trial_values"):
+        for trial, objective, value in self._select(VALUES):
             values[trial][objective] = value
-        columns = "param_name, param_value, distribution_json"
-        for trial, name, value, text in self._of_trials(columns, "trial_params", order="param_id"):
+        for trial, name, value, text in self._select(PARAMS):
             distributions[trial][name] = _distribution(text)
             params[trial][name] = distributions[trial][name].to_external_repr(value)
-        user, system = self._attributes("user"), self._attributes("system")
-        rows = self._select("SELECT trial_id, number, state FROM trials WHERE study_id = ? ORDER BY number")
+        user, system = self._attributes(USER), self._attributes(SYSTEM)
         return [
             FrozenTrial(
                 number=number,
@@ -64,60 +78,50 @@ class Database:
                 datetime_start=None,
                 datetime_complete=None,
             )
-            for trial, number, state in rows
+            for trial, number, state in self._select(TRIALS)
         ]
 
     def study_attributes(self) -> dict[str, Any]:
         """What samplers noted of the study."""
-        rows = self._select("SELECT key, value_json FROM study_system_attributes WHERE study_id = ?")
-        return {key: json.loads(text) for key, text in rows}
+        return {key: json.loads(text) for key, text in self._select(NOTES)}
 
     def put(self, trial: FrozenTrial, study_attributes: Iterable[tuple[str, Any]] = ()) -> None:
         """Write a trial and notes of the study in one transaction; what the file has of it already stays."""
         state, now = trial.state.name, datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         with self._storage.engine.begin() as connection:
-
             run = connection.exec_driver_sql
             if (known := self._ids.get(trial.number)) is None:
-                made = "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, ?, ?)"
-                known = run(made, (trial.number, self._study, state, now)).lastrowid
-            ended = now if trial.state.is_finished() else None
-            run("UPDATE trials SET state = ?, datetime_complete = ? WHERE trial_id = ?", (state, ended, known))
-            for table, columns, rows in _rows(trial):
+                known = run(NEW, (trial.number, self._study, state, now)).lastrowid
+            run(STATE, (state, now if trial.state.is_finished() else None, known))
+            for statement, rows in _rows(trial):
                 if rows:
-                    marks = ", ".join("?" * (1 + len(columns.split(","))))
-                    run(f"INSERT OR IGNORE INTO {table} (trial_id, {columns}) VALUES ({marks})", [(known, *r) for r in rows])
+                    run(statement, [(known, *row) for row in rows])
             for key, value in study_attributes:
-                noted = "INSERT OR REPLACE INTO study_system_attributes (study_id, key, value_json) VALUES (?, ?, ?)"
-                run(noted, (self._study, key, json.dumps(value)))
+                run(NOTE, (self._study, key, json.dumps(value)))
         self._ids[trial.number] = known
 
     def _select(self, statement: str) -> list[Any]:
         with self._storage.engine.connect() as connection:
             return list(connection.exec_driver_sql(statement, (self._study,)).all())
 
-    def _of_trials(self, columns: str, table: str, *, order: str = "trial_id") -> list[Any]:
-        return self._select(f"SELECT trial_id, {columns} FROM {table} WHERE {OF_STUDY} ORDER BY {order}")
-
-    def _attributes(self, whose: str) -> defaultdict[int, dict[str, Any]]:
+    def _attributes(self, statement: str) -> defaultdict[int, dict[str, Any]]:
         found: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-        for trial, key, text in self._of_trials("key, value_json", f"trial_{whose}_attributes"):
+        for trial, key, text in self._select(statement):
             found[trial][key] = json.loads(text)
         return found
 
 
-def _rows(trial: FrozenTrial) -> list[tuple[str, str, list[tuple[Any, ...]]]]:
-    """Table, columns and rows of all that a trial holds."""
+def _rows(trial: FrozenTrial) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """Statements that insert all that a trial holds, and their rows without the trial's id."""
     params = [
         (name, how.to_internal_repr(trial.params[name]), distribution_to_json(how))
         for name, how in trial.distributions.items()
     ]
-    values = [(n, value, "FINITE") for n, value in enumerate(trial.values or ())]
     return [
-        ("trial_params", "param_name, param_value, distribution_json", params),
-        ("trial_values", "objective, value, value_type", values),
-        ("trial_user_attributes", "key, value_json", [(k, json.dumps(v)) for k, v in trial.user_attrs.items()]),
-        ("trial_system_attributes", "key, value_json", [(k, json.dumps(v)) for k, v in trial.system_attrs.items()]),
+        (PARAM, params),
+        (VALUE, list(enumerate(trial.values or ()))),
+        (OF_USER, [(key, json.dumps(value)) for key, value in trial.user_attrs.items()]),
+        (OF_SYSTEM, [(key, json.dumps(value)) for key, value in trial.system_attrs.items()]),
     ]
 
 

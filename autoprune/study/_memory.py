@@ -5,6 +5,7 @@ from collections.abc import Container, Sequence
 
 import numpy as np
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 SEEN, BEST, LATEST = 256, 96, 96
@@ -18,9 +19,9 @@ class Memory(optuna.storages.InMemoryStorage):
     opened. Trials keep their numbers, which are their ids too.
     """
 
-    def __init__(self, directions: Sequence[str]) -> None:
+    def __init__(self, directions: Sequence[StudyDirection]) -> None:
         super().__init__()
-        self._signs = [-1 if direction == "maximize" else 1 for direction in directions]
+        self._signs = [-1 if direction == StudyDirection.MAXIMIZE else 1 for direction in directions]
         self._seen: list[int] = []
         self._open: list[int] = []
         self._costs: dict[int, list[float]] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -50,8 +51,9 @@ class Ledger:
         self._suggest = suggest
         self._answered: list[str] = []
         self._fixed: set[str] = set()
+        self._noted: set[str] = set()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        directions = ["maximize" if objective.maximize else "minimize" for objective in objectives]
+        directions = [StudyDirection.MAXIMIZE if by.maximize else StudyDirection.MINIMIZE for by in objectives]
         self._memory = Memory(directions)
         self.study = optuna.create_study(study_name=NAME, storage=self._memory, directions=directions)
         with self._said():
@@ -125,7 +127,6 @@ class Ledger:
 
     def _reopen(self) -> None:
         """Fill the memory from the file, and leave no trial running: tell one that has a record, let others wait."""
-        self._noted = set[str]()
         for key, note in self._database.study_attributes().items():
             self._memory.set_study_system_attr(STUDY, key, note)
             self._noted.add(key)

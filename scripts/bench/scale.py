@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 from _bench import Bench, main
+from optuna.study import StudyDirection
 
 from autoprune.damage import DamageTable
 from autoprune.graph.groups import PruneGroup, Slice
@@ -108,7 +109,7 @@ def fill(directory: RunDirectory, search: Search, size: int) -> None:
     """A study with ``size`` trials that are finished, their answers random; for NSGA-II in generations of 16."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     maker = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study = Database(directory.study, ["maximize", "minimize"])
+    study = Database(directory.study, [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE])
     for number in range(size):
         trial = maker.ask()
         made = record(search.suggest(trial))
