@@ -1,7 +1,7 @@
 """The study as samplers see it: in memory, and no longer than they can read between two trials."""
 
 import copy
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import numpy as np
 import optuna
@@ -26,14 +26,19 @@ class Memory(optuna.storages.InMemoryStorage):
         self._open: list[int] = []
         self._costs: dict[int, list[float]] = {}
 
-    def fill(self, study_id: int, trials: Sequence[FrozenTrial]) -> None:
-        """Take the trials of a study that is opened again; of those that are not shown only that they were."""
+    def fill(
+        self, study_id: int, trials: Sequence[FrozenTrial], *, complete: Callable[[list[FrozenTrial]], None]
+    ) -> None:
+        """Take the trials of a study that is opened again; ``complete`` is called with those that samplers may see."""
         for number, trial in enumerate(trials):
             self._enter(number, trial)
         shown = {*self._seen, *self._open}
-        hidden = optuna.trial.create_trial(state=TrialState.FAIL)
+        complete([trials[number] for number in sorted(shown)])
         for number, trial in enumerate(trials):
-            super().create_new_trial(study_id, trial if number in shown else hidden)
+            hidden = number not in shown
+            made = super().create_new_trial(study_id, None if hidden else trial)
+            if hidden:
+                super().set_trial_state_values(made, TrialState.FAIL)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         trial_id: int = super().create_new_trial(study_id, template_trial)

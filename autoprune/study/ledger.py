@@ -143,7 +143,7 @@ class Ledger:
             if trial.state.is_finished() and known in self.records:
                 self._answered.append(known)
             self._fixed.add(_key(trial.system_attrs.get("fixed_params", {})))
-        self._memory.fill(STUDY, trials)
+        self._memory.fill(STUDY, trials, complete=self._database.complete)
         for trial in trials:
             if trial.state == TrialState.RUNNING:
                 self._tell(trial.number, self.records[trial.user_attrs[RECIPE]])

@@ -23,6 +23,12 @@ def by_optuna(path: Path) -> optuna.Study:
     return optuna.load_study(study_name="autoprune", storage=f"sqlite:///{path}")
 
 
+def whole(database: Database) -> list[FrozenTrial]:
+    trials = database.trials()
+    database.complete(trials)
+    return trials
+
+
 def facts(trial: FrozenTrial) -> tuple[object, ...]:
     values = trial.values if trial.state == TrialState.COMPLETE else None
     return trial.number, trial.state, values, trial.params, trial.distributions, trial.user_attrs, trial.system_attrs
@@ -55,7 +61,7 @@ def test_optuna_reads_what_is_written_past_it(tmp_path: Path) -> None:
     assert len(study.best_trials) == 1
     study.tell(3, [0.5, 0.5])  # Optuna can go on with it
     opened = Database(tmp_path / "study.db", TWO)
-    assert [facts(trial) for trial in opened.trials()] == [facts(trial) for trial in study.get_trials()]
+    assert [facts(trial) for trial in whole(opened)] == [facts(trial) for trial in study.get_trials()]
     assert opened.study_attributes() == {"noted": [1, 3]}
 
 
@@ -63,7 +69,7 @@ def test_a_study_that_optuna_wrote_is_read(tmp_path: Path) -> None:
     study = optuna.create_study(study_name="autoprune", storage=f"sqlite:///{tmp_path / 'study.db'}", directions=TWO)
     study.add_trials([answered(0, TrialState.COMPLETE), answered(1, TrialState.FAIL)])
     database = Database(tmp_path / "study.db", TWO)
-    assert [facts(trial) for trial in database.trials()] == [facts(trial) for trial in study.get_trials()]
+    assert [facts(trial) for trial in whole(database)] == [facts(trial) for trial in study.get_trials()]
 
 
 def test_a_question_is_in_the_file_as_soon_as_it_is_asked(tmp_path: Path) -> None:
@@ -80,7 +86,7 @@ def test_a_study_that_lags_behind_the_records_catches_up(tmp_path: Path) -> None
     """After a power cut the last commits may be gone, the records are not."""
     directory = RunDirectory.create(tmp_path / "run")
     drive(directory, strategy="nsga2")
-    whole = open_ledger(directory).order
+    order = open_ledger(directory).order
     with sqlite3.connect(directory.study) as connection:
         for table in ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes", "trials"):
             connection.execute(f"DELETE FROM {table} WHERE trial_id > 20")
@@ -90,10 +96,10 @@ def test_a_study_that_lags_behind_the_records_catches_up(tmp_path: Path) -> None
     search = open_search("nsga2")
     ledger = open_ledger(directory, search)
     ledger.enqueue(search.seeds())
-    while len(ledger.order) < len(whole):
+    while len(ledger.order) < len(order):
         question = ledger.ask(search.sampler(ledger.answered))
         ledger.tell(question, ledger.records[question.recipe.id])
-    assert ledger.order == whole
+    assert ledger.order == order
     assert {path: path.stat().st_mtime_ns for path in directory.trials.iterdir()} == stamps
 
 
@@ -139,7 +145,7 @@ def test_opening_again_shows_the_same(count: int) -> None:
     trials = scored(count)
     memory = Memory(TWO)
     study = optuna.create_study(storage=memory, directions=TWO)
-    memory.fill(0, trials)
+    memory.fill(0, trials, complete=lambda shown: None)
     assert shown(memory) == told(trials)[1][-1]
     assert study.ask().number == count
 
