@@ -166,7 +166,7 @@ def _record(path: Path) -> TrialRecord:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Thousands of records are made and none is garbage: looking for cycles in them again and again doubles the time."""
+    """Thousands of records are made and none is garbage; looking for cycles in them over and over doubles the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
