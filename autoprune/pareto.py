@@ -112,12 +112,23 @@ def front(candidates: Iterable[C], over: Sequence[Objective]) -> list[C]:
     overlapping intervals is not transitive: were outsiders to count too, a chain of near-ties could push a true
     trade-off out.)
     """
+    import numpy as np
+
     exact_first = sorted(over, key=lambda objective: objective.name == "latency_ms")
     scored = [(candidate, candidate.score) for candidate in candidates if candidate.score]
-    kept: list[tuple[C, Score]] = []
-    for candidate, score in sorted(scored, key=lambda pair: (_costs(pair[1], exact_first), pair[0].recipe.id)):
-        if not any(dominates(member, score, over) for _, member in kept):
-            kept.append((candidate, score))
+    ordered = sorted(
+        ((_bounds(score, exact_first), candidate.recipe.id, n) for n, (candidate, score) in enumerate(scored)),
+        key=lambda entry: ([value for _, value, _ in entry[0]], entry[1]),
+    )
+    bounds = np.array([entry[0] for entry in ordered]).reshape(len(ordered), len(over), 3)
+    low, high = bounds[:, :, 0], bounds[:, :, 2]
+    kept, left = [], np.ones(len(ordered), dtype=bool)
+    while left.any():
+        best = int(left.argmax())
+        kept.append(scored[ordered[best][2]])
+        # `dominates`, of all that are left at once
+        left &= ~((high[best] < low).any(1) & ~(high < low[best]).any(1))
+        left[best] = False
     return [member for member, _ in sorted(kept, key=lambda pair: (1 / pair[1].speedup, pair[0].recipe.id))]
 
 
@@ -226,6 +237,12 @@ def best(members: Sequence[C], over: Sequence[Objective], *, goals: Goals, dense
 def _beyond(one: Score, other: Score, objective: Objective) -> bool:
     (low, _, high), (other_low, _, other_high) = interval(one, objective), interval(other, objective)
     return low > other_high if objective.maximize else high < other_low
+
+
+def _bounds(score: Score, over: Sequence[Objective]) -> list[tuple[float, float, float]]:
+    """Low, value and high of each cost."""
+    spans = ((by.maximize, interval(score, by)) for by in over)
+    return [(-high, -middle, -low) if maximize else (low, middle, high) for maximize, (low, middle, high) in spans]
 
 
 def _costs(score: Score, over: Sequence[Objective]) -> tuple[float, ...]:

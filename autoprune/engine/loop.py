@@ -48,8 +48,10 @@ def run_trials(
         if question.recipe == DENSE:
             check_dense(ledger.records)
         if not known:
-            keep_front_weights(prepared, evaluator, ledger)
-            watch.saw(record)
+            members = front(ledger.records.values(), prepared.objectives)
+            # the weights of the present front are kept, so that the finalists need not be trained again
+            evaluator.keep({member.recipe.id for member in members})
+            watch.saw(record, len(members))
     if repeats:
         observer.message(
             f"The space has no more than {len(ledger.records)} recipes that differ; the search ends early."
@@ -66,11 +68,6 @@ def tried(records: Iterable[TrialRecord]) -> int:
     return sum(not isinstance(record.outcome, Screened) for record in records)
 
 
-def keep_front_weights(prepared: Prepared, evaluator: Evaluator, ledger: Ledger) -> None:
-    """Keep the weights of the recipes on the present front, so that the finalists need not be trained again."""
-    evaluator.keep({record.recipe.id for record in front(ledger.records.values(), prepared.objectives)})
-
-
 class Watch:
     """Turns records into what an observer is told."""
 
@@ -80,8 +77,8 @@ class Watch:
         self.recent: deque[float] = deque(maxlen=8)
         self.warned = False
 
-    def saw(self, record: TrialRecord) -> None:
-        """One more recipe was tried."""
+    def saw(self, record: TrialRecord, front_size: int) -> None:
+        """One more recipe was tried; that many are on the front now."""
         now = time.monotonic()
         self.recent.append(now - self.last)
         self.last = now
@@ -89,21 +86,20 @@ class Watch:
             "trial", recipe=record.recipe.id, outcome=record.outcome.status, stages=record.stages
         )
         self._warn_of_drift(record)
-        self.observer.status(self.status())
+        self.observer.status(self.status(front_size))
 
-    def status(self) -> Status:
+    def status(self, front_size: int) -> Status:
         """Where the search stands."""
         records, total = self.ledger.records, self.prepared.config.trials
         done = tried(records.values())
         dense = records.get(DENSE.id)
-        members = front(records.values(), self.prepared.objectives)
-        todo = total - done + len(members) + 1  # a finalist costs about what a trial costs
+        todo = total - done + front_size + 1  # a finalist costs about what a trial costs
         left = todo * float(np.mean(self.recent)) if self.recent else None
         return Status(
             done=done,
             total=total,
             failed=sum(isinstance(record.outcome, Failure) for record in records.values()),
-            front_size=len(members),
+            front_size=front_size,
             best=best_so_far(list(records.values()), dense),
             elapsed_s=self.last - self.started,
             seconds_left=left,

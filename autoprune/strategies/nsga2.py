@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Nsga2:
-    """NSGA-II (Deb et al. 2002) over every choice of every group, after a ladder of uniform cuts."""
+    """NSGA-II (Deb et al. 2002) over every choice of every group, after a ladder of uniform cuts.
+
+    Of a study of more than 256 trials it reads the best and the latest.
+    """
 
     name: str = "nsga2"
     description: str = "uniform ladder, then the genetic algorithm NSGA-II"

@@ -1,5 +1,6 @@
 """The folder of one run: who may write in it, what lies where, and how a file comes to be whole or not at all."""
 
+import gc
 import json
 import os
 import socket
@@ -141,23 +142,38 @@ class RunDirectory:
         Raises:
             RunError: a record is corrupted or lies under another recipe's name; names the file.
         """
-        found = {}
-        for path in sorted(self.trials.glob("*.json")):
-            try:
-                record = TrialRecord.model_validate(self.read(path))
-            except ValidationError as error:
-                raise RunError(f"{path} is corrupted: {error.errors()[0]['msg']}. {RESTORE}") from error
-            if record.recipe.id != path.stem:
-                holds = record.recipe.id
-                raise RunError(f"{path} is corrupted: it holds recipe {holds}. {RESTORE}")
-            found[path.stem] = record
-        return found
+        with _uncollected():
+            return {path.stem: _record(path) for path in sorted(self.trials.glob("*.json"))}
 
     def note(self, event: str, **fields: Any) -> None:
         """Append one line to the log."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **fields}, default=str)
         with _said(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def _record(path: Path) -> TrialRecord:
+    try:
+        record = TrialRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"{path} is missing or corrupted ({error}).") from error
+    except ValidationError as error:
+        raise RunError(f"{path} is corrupted: {error.errors()[0]['msg']}. {RESTORE}") from error
+    if record.recipe.id != path.stem:
+        raise RunError(f"{path} is corrupted: it holds recipe {record.recipe.id}. {RESTORE}")
+    return record
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Thousands of records are made and none is garbage; looking for cycles in them over and over doubles the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """The Optuna study of a run, kept in step with the result files: files first, then the study."""
 
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -15,9 +14,12 @@ from autoprune.errors import RunError
 from autoprune.pareto import Objective, value
 from autoprune.recipe import Recipe
 from autoprune.records import Screened, TrialRecord
+from autoprune.study._database import NAME, Database
+from autoprune.study._memory import Memory
 from autoprune.study.directory import RunDirectory
 
 RECIPE = "recipe"
+STUDY = 0  # the id of the only study in a memory
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,13 @@ class Question:
 class Ledger:
     """Which recipes were asked for and what became of them.
 
-    A record is saved to its file before the study is told, so a kill at any point leaves at most one trial running;
-    opening the ledger again either tells it its saved record or asks for the same recipe once more.
+    A trial is written to ``study.db`` when it is asked and when it is told; its record is saved to its file before the
+    study is told. So a kill at any point leaves at most one trial running; opening the ledger again either tells it its
+    saved record or asks for the same recipe once more.
+
+    Attributes:
+        study: what samplers see, in `Memory`.
+        records: by recipe id.
     """
 
     def __init__(
@@ -42,41 +49,37 @@ class Ledger:
         self.objectives = tuple(objectives)
         self.records = directory.records()
         self._suggest = suggest
+        self._answered: list[str] = []
+        self._fixed: set[str] = set()
+        self._noted: set[str] = set()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        directions = [StudyDirection.MAXIMIZE if by.maximize else StudyDirection.MINIMIZE for by in objectives]
+        self._memory = Memory(directions)
+        self.study = optuna.create_study(study_name=NAME, storage=self._memory, directions=directions)
         with self._said():
-            self._storage = _storage(directory.study)
-            self.study = optuna.create_study(
-                study_name="autoprune",
-                storage=self._storage,
-                directions=["maximize" if objective.maximize else "minimize" for objective in objectives],
-                load_if_exists=True,
-            )
-            self._reconcile()
+            self._database = Database(directory.study, directions)
+            self._reopen()
 
     def close(self) -> None:
         """Let go of the database, so that what it has in its write-ahead log is in its file."""
-        self._storage.scoped_session.remove()
-        self._storage.engine.dispose()
+        self._database.close()
 
     @property
     def order(self) -> list[str]:
         """Recipe ids in the order in which they were tried, each once."""
-        asked = [
-            trial.user_attrs[RECIPE] for trial in self.study.get_trials(deepcopy=False) if RECIPE in trial.user_attrs
-        ]
-        return [recipe for recipe in dict.fromkeys(asked) if recipe in self.records]
+        return list(dict.fromkeys(self._answered))
 
     @property
     def answered(self) -> int:
         """Questions that have their answer; the same number after a resume as without the interruption."""
-        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED))
-        return sum(trial.user_attrs.get(RECIPE) in self.records for trial in done)
+        return len(self._answered)
 
     def enqueue(self, answers: Sequence[Mapping[str, Any]]) -> None:
-        """Ask for these first, each a mapping of parameter names to values."""
-        with self._said():
-            for answer in answers:
-                self.study.enqueue_trial(dict(answer), skip_if_exists=True)
+        """Ask for these first, each a mapping of parameter names to values; once each, however often the run begins."""
+        for answer in answers:
+            if _key(answer) not in self._fixed:
+                self._fixed.add(_key(answer))
+                self.study.enqueue_trial(dict(answer))
 
     @property
     def waiting(self) -> bool:
@@ -89,12 +92,12 @@ class Ledger:
         What is waiting comes first; then ``answers``, the rest of them from ``sampler``.
         """
         self.study.sampler = sampler
-        with self._said():
-            if answers is not None and not self.waiting:
-                self.study.enqueue_trial(dict(answers))
-            trial = self.study.ask()
-            recipe = self._suggest(trial)
-            trial.set_user_attr(RECIPE, recipe.id)
+        if answers is not None and not self.waiting:
+            self.study.enqueue_trial(dict(answers))
+        trial = self.study.ask()
+        recipe = self._suggest(trial)
+        trial.set_user_attr(RECIPE, recipe.id)
+        self._write(trial.number)
         return Question(trial, recipe)
 
     def tell(self, question: Question, record: TrialRecord) -> None:
@@ -102,8 +105,7 @@ class Ledger:
         if record.recipe.id not in self.records:
             self.directory.save(record)
             self.records[record.recipe.id] = record
-        with self._said():
-            self._tell(question.trial.number, record)
+        self._tell(question.trial.number, record)
 
     def _tell(self, number: int, record: TrialRecord) -> None:
         if isinstance(record.outcome, Screened):
@@ -112,22 +114,39 @@ class Ledger:
             self.study.tell(number, state=TrialState.FAIL)
         else:
             self.study.tell(number, [value(record.score, objective) for objective in self.objectives])
+        self._write(number)
+        self._answered.append(record.recipe.id)
 
-    def _reconcile(self) -> None:
-        """Leave no trial running: tell those that have a record, ask again for the others."""
-        for trial in self.study.get_trials(deepcopy=False):
+    def _write(self, number: int) -> None:
+        """Bring the file up to what the memory has of that trial; and of the study, which only samplers write in."""
+        notes = self._memory.get_study_system_attrs(STUDY)
+        new = {key: note for key, note in notes.items() if key not in self._noted}
+        with self._said():
+            self._database.put(self._memory.get_trial(number), new.items())
+        self._noted |= new.keys()
+
+    def _reopen(self) -> None:
+        """Fill the memory from the file, and leave no trial running: tell one that has a record, let others wait."""
+        for key, note in self._database.study_attributes().items():
+            self._memory.set_study_system_attr(STUDY, key, note)
+            self._noted.add(key)
+        trials = self._database.trials()
+        for trial in trials:
             known = trial.user_attrs.get(RECIPE)
             if trial.state == TrialState.COMPLETE and known not in self.records:
                 raise RunError(
                     f"{self.directory.trials / f'{known}.json'} is missing, though the study has its result."
                 )
-            if trial.state != TrialState.RUNNING:
-                continue
-            if known in self.records:
-                self._tell(trial.number, self.records[known])
-            else:
-                self.study.tell(trial.number, state=TrialState.FAIL)
-                self.study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
+            if trial.state == TrialState.RUNNING and known not in self.records:
+                trial.state = TrialState.WAITING
+                self._database.put(trial)
+            if trial.state.is_finished() and known in self.records:
+                self._answered.append(known)
+            self._fixed.add(_key(trial.system_attrs.get("fixed_params", {})))
+        self._memory.fill(STUDY, trials, complete=self._database.complete)
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:
+                self._tell(trial.number, self.records[trial.user_attrs[RECIPE]])
 
     @contextmanager
     def _said(self) -> Iterator[None]:
@@ -143,16 +162,5 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0]
 
 
-def _storage(path: Path) -> optuna.storages.RDBStorage:
-    """SQLite that does not wait for the disk at every commit: the result files are what must survive a power cut.
-
-    Optuna commits once per parameter; with a wait each time, asking for 30 parameters takes most of a second.
-    """
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
-
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"creator": connect})
+def _key(answers: Mapping[str, Any]) -> str:
+    return str(sorted(answers.items()))

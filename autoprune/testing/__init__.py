@@ -5,5 +5,6 @@ Subclass a contract in a test module, supply its fixtures, and pytest runs every
 
 from autoprune.testing.device_contract import DeviceContract
 from autoprune.testing.fake_device import FakeDevice, FakeSession, steady
+from autoprune.testing.made_up import made_up_record
 
-__all__ = ["DeviceContract", "FakeDevice", "FakeSession", "steady"]
+__all__ = ["DeviceContract", "FakeDevice", "FakeSession", "made_up_record", "steady"]

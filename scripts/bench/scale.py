@@ -11,19 +11,25 @@ from pathlib import Path
 
 import optuna
 from _bench import Bench, main
+from optuna.study import StudyDirection
 
+from autoprune.damage import DamageTable
 from autoprune.graph.groups import PruneGroup, Slice
+from autoprune.latency import Arithmetic, Regression
 from autoprune.pareto import objectives, value
 from autoprune.recipe import Recipe
-from autoprune.records import Measurement, Score, Success, TrialRecord
-from autoprune.space import BoundSpace, SearchSpace
-from autoprune.strategies import Search, strategy
+from autoprune.records import TrialRecord
+from autoprune.space import BoundSpace, RecoverChoice, SearchSpace
+from autoprune.strategies import Search, Tables, strategy
 from autoprune.study import Ledger, RunDirectory
+from autoprune.study._database import Database
+from autoprune.testing import made_up_record
 
 SIZES = (100, 1000, 10_000)
 GROUPS, ASKS = 30, 20
 TWO = objectives(("accuracy", "latency_ms"))
-STRATEGIES = ("random", "nsga2", "tpe")
+STRATEGIES = ("random", "nsga2", "tpe", "guided")
+INT8 = 0.4  # its latency as a share of fp32's
 
 
 def run(bench: Bench) -> None:
@@ -36,11 +42,12 @@ def run(bench: Bench) -> None:
 def measured(bench: Bench, name: str, size: int, folder: Path) -> None:
     """One strategy over one number of finished trials."""
     space = toy_space()
-    search = strategy(name).begin(space, seed=0, tables=None)
     directory = RunDirectory.create(folder)
-    fill(directory, space, size)
+    fill(directory, begun(name, space), size)
     began = time.monotonic()
+    search = begun(name, space)
     ledger = Ledger(directory, TWO, search.suggest)
+    search.learn(ledger.records)
     opened = time.monotonic() - began
     asks, tells = [], []
     for _ in range(ASKS):
@@ -67,72 +74,66 @@ def question(ledger: Ledger, search: Search) -> tuple[float, float]:
     return between - began, time.monotonic() - between
 
 
+def begun(name: str, space: BoundSpace) -> Search:
+    """A search of that strategy, with the toy's tables."""
+    return strategy(name).begin(space, seed=0, tables=toy_tables(space))
+
+
 def toy_space() -> BoundSpace:
-    """30 groups of 64 units, two precisions."""
+    """30 groups of 64 units, two precisions, two criteria and two ways to recover: 33 parameters."""
     index = tuple((u,) for u in range(64))
     groups = [
         PruneGroup(id=f"g{n}", kind="channel", size=64, members=(Slice(f"g{n}.weight", 0, index),), macs=1, exact=True)
         for n in range(GROUPS)
     ]
-    return SearchSpace(name="toy", description="").bind(groups, precisions=("fp32", "int8"), channel_multiple=8)
+    ways = (RecoverChoice(methods=("lstsq",)), RecoverChoice(methods=("lstsq", "bn")))
+    space = SearchSpace(name="toy", description="", criterion=("l2", "l1"), recover=ways)
+    return space.bind(groups, precisions=("fp32", "int8"), channel_multiple=8)
 
 
-def fill(directory: RunDirectory, space: BoundSpace, size: int) -> None:
-    """A study with ``size`` random trials that are finished."""
-    maker = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+def toy_tables(space: BoundSpace) -> Tables:
+    """Tables that are right about every group alone."""
+    damage = {group: {n: (1 - n / 64) ** 2 / GROUPS for n in levels} for group, levels in space.levels.items()}
+    arithmetic = Arithmetic(
+        sizes=space.sizes,
+        levels=space.levels,
+        makes=dict.fromkeys(space.sizes, "toy"),
+        macs=lambda kept: sum(kept.get(group, size) for group, size in space.sizes.items()),
+    )
+    table = DamageTable(criterion="l2", recover="lstsq", samples=1, damage=damage)
+    latency = {"fp32": Regression(arithmetic, 1.0), "int8": Regression(arithmetic, INT8)}
+    return Tables(latency, lambda: table, lambda: damage)
+
+
+def fill(directory: RunDirectory, search: Search, size: int) -> None:
+    """A study with ``size`` trials that are finished, their answers random; for NSGA-II in generations of 16."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    trials = []
-    for _ in range(size):
+    maker = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study = Database(directory.study, [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE])
+    for number in range(size):
         trial = maker.ask()
-        made = record(space.suggest(trial))
+        made = record(search.suggest(trial))
         directory.trials.joinpath(f"{made.recipe.id}.json").write_text(made.model_dump_json())
         assert made.score
-        trials.append(
-            optuna.trial.create_trial(
-                values=[value(made.score, by) for by in TWO],
-                params=trial.params,
-                distributions=trial.distributions,
-                user_attrs={"recipe": made.recipe.id},
-            )
+        finished = optuna.trial.create_trial(
+            values=[value(made.score, by) for by in TWO],
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={"recipe": made.recipe.id},
+            system_attrs={"NSGAIISampler:generation": number // 16},
         )
-    study = optuna.create_study(
-        study_name="autoprune",
-        storage=f"sqlite:///{directory.study}",
-        directions=["maximize", "minimize"],
-    )
-    study.add_trials(trials)
+        finished.number = number
+        last = number // 16 * 16
+        study.put(finished, [(f"NSGAIISampler:parent:{number // 16}", list(range(max(last - 16, 0), last)))])
+    study.close()
 
 
 def record(recipe: Recipe) -> TrialRecord:
     """Accuracy and latency by a formula."""
     kept = [recipe.choices[f"g{n}"].units / 64 if f"g{n}" in recipe.choices else 1.0 for n in range(GROUPS)]
-    latency = sum(kept) * (0.4 if recipe.precision == "int8" else 1.0)
-    measurement = Measurement(
-        source="measured",
-        runtime="toy",
-        runtime_version="1",
-        device="toy",
-        precision=recipe.precision,
-        batch=1,
-        threads=1,
-        n=9,
-        median_ms=latency,
-        p90_ms=latency,
-        p99_ms=latency,
-        low_ms=latency,
-        high_ms=latency,
-        cv_percent=0,
-    )
-    score = Score(
-        accuracy=0.9 - sum((1 - share) ** 2 for share in kept) / GROUPS,
-        samples=100,
-        latency=measurement,
-        reference_ms=float(GROUPS),
-        size_bytes=1000,
-        macs=1000,
-        parameters=1000,
-    )
-    return TrialRecord(recipe=recipe, outcome=Success(score=score), finished_at="2026-01-01T00:00:00+00:00")
+    latency = sum(kept) * (INT8 if recipe.precision == "int8" else 1.0)
+    accuracy = 0.9 - sum((1 - share) ** 2 for share in kept) / GROUPS
+    return made_up_record(recipe, accuracy=accuracy, latency_ms=latency, reference_ms=float(GROUPS))
 
 
 if __name__ == "__main__":

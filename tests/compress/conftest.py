@@ -65,3 +65,21 @@ def digits() -> Digits:
     examples = (images[:2].clone(),)
     graph = PrunableGraph.capture(model.eval(), examples, prove=False)
     return Digits(graph, Task("digits", lambda: model, examples, train, []), images[1280:], labels[1280:])
+
+
+def task_of(inputs: Tensor, *, batch: int = 32) -> Task:
+    """A task that trains on ``inputs`` alone."""
+    targets = torch.zeros(len(inputs), dtype=torch.long)
+    return Task(
+        "tensors", nn.Identity, (inputs[:2],), list(zip(inputs.split(batch), targets.split(batch), strict=True)), []
+    )
+
+
+def linear_pair() -> nn.Module:
+    """Two linear maps with a unit that the others make up for."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+    with torch.no_grad():  # unit 4 is a linear combination of units 0 and 2
+        model[0].weight[4] = model[0].weight[0] - 2 * model[0].weight[2]
+        model[0].bias[4] = 0.7
+    return model

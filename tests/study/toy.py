@@ -8,11 +8,12 @@ from autoprune.graph.groups import PruneGroup, Slice
 from autoprune.latency import Arithmetic, Regression
 from autoprune.pareto import objectives
 from autoprune.recipe import Recipe
-from autoprune.records import Measurement, Score, Success, TrialRecord
+from autoprune.records import TrialRecord
 from autoprune.space import SearchSpace
 from autoprune.strategies import Search, Tables
 from autoprune.strategies import strategy as named
 from autoprune.study import Ledger, RunDirectory
+from autoprune.testing import made_up_record
 
 SEED, TRIALS = 3, 30
 GROUPS = [
@@ -34,32 +35,7 @@ def toy_record(recipe: Recipe) -> TrialRecord:
     kept = [recipe.choices[name].units / 64 if name in recipe.choices else 1.0 for name in "abcd"]
     latency = sum(kept) * (0.4 if recipe.precision == "int8" else 1.0)
     accuracy = 0.9 - sum((1 - share) ** 2 * weight for share, weight in zip(kept, (0.1, 0.05, 0.02, 0.01), strict=True))
-    measurement = Measurement(
-        source="measured",
-        runtime="toy",
-        runtime_version="1",
-        device="toy",
-        precision=recipe.precision,
-        batch=1,
-        threads=1,
-        n=9,
-        median_ms=latency,
-        p90_ms=latency,
-        p99_ms=latency,
-        low_ms=latency,
-        high_ms=latency,
-        cv_percent=0,
-    )
-    score = Score(
-        accuracy=accuracy,
-        samples=100,
-        latency=measurement,
-        reference_ms=4.0,
-        size_bytes=int(1000 * latency),
-        macs=int(1000 * sum(kept)),
-        parameters=int(100 * sum(kept)),
-    )
-    return TrialRecord(recipe=recipe, outcome=Success(score=score), finished_at="2026-01-01T00:00:00+00:00")
+    return made_up_record(recipe, accuracy=accuracy, latency_ms=latency, reference_ms=4.0)
 
 
 def toy_tables() -> Tables:
