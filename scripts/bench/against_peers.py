@@ -1,0 +1,404 @@
+"""The best accuracy at measured speed-ups for the same seconds of CPU: autoprune, plain Optuna, Torch-Pruning.
+
+CIFAR-10 ResNets (see ``main_job.py`` for AUTOPRUNE_CIFAR10). Every contender tries candidates until its seconds of CPU
+time are spent: its process with all threads and children. All start with the dense model in each precision, and share
+recovery, export (a cut in the graph is the cut model: checked for every choice of Torch-Pruning), quantisation and
+timing. What differs is who chooses the channels:
+
+- ``guided``: autoprune. Its tables are made anew within its seconds, which analysis and probing count towards too.
+- ``optuna-tpe``, ``optuna-nsga2``, ``optuna-random``: Optuna's samplers with their defaults over the same space.
+- ``torch-pruning IMPORTANCE uniform|global``: see ``_peers.py``. Each has all of the seconds, and none of the analysis.
+
+Recovery ``lstsq`` is that of the space ``default`` (least squares, or that and BatchNorm re-estimation); ``bn`` is
+re-estimation alone, which needs no counterpart in the dense model. The candidates in question of all contenders are
+timed again beside each other at the end, because winners picked by noisy timings look faster than they are.
+"""
+
+import argparse
+import fnmatch
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import optuna
+from _bench import Bench, main
+from _peers import CLASSES, TorchPruning
+
+from autoprune import engine
+from autoprune.engine import Silent
+from autoprune.engine.loop import run_trials
+from autoprune.engine.prepare import Prepared, prepare
+from autoprune.engine.screen import Screening
+from autoprune.engine.tables import measure_tables
+from autoprune.errors import StageError
+from autoprune.evaluate import Evaluator, Screen
+from autoprune.pareto import value
+from autoprune.recipe import Recipe
+from autoprune.records import Artifact, TrialRecord
+from autoprune.space import RecoverChoice, SearchSpace, load_space
+from autoprune.strategies import strategy
+from autoprune.strategies._ladder import dense
+from autoprune.study import Ledger, RunDirectory
+
+SPEEDUPS = (1.25, 1.5, 2.0, 3.0)
+POOLS = ("fp32", "any")
+NEAR = 0.97  # of a speed-up: a candidate that was timed this near may reach it when it is timed again
+RIVALS = 3  # candidates of one contender for one speed-up that are timed again
+TOGETHER = 24
+QUICK = "guided,optuna-tpe,torch-pruning magnitude-l2 *,torch-pruning taylor global,torch-pruning hessian global"
+SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "optuna-tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "optuna-nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "optuna-random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+}
+
+
+class SpentError(Exception):
+    """The seconds are spent."""
+
+
+class Budgeted(Evaluator):
+    """Evaluates until the seconds of CPU time are spent; keeps what it found."""
+
+    def __init__(self, prepared: Prepared, *, work: Path, seconds: float, ahead: float) -> None:
+        self.began, self.seconds = cpu_seconds() - ahead, seconds
+        self.found: dict[str, TrialRecord] = {}
+        super().__init__(prepared.task, prepared.graph, prepared.device, work=work)
+
+    @property
+    def spent(self) -> float:
+        """Seconds so far."""
+        return cpu_seconds() - self.began
+
+    def evaluate(self, recipe: Recipe, *, screen: Screen | None = None) -> TrialRecord:
+        """As an `Evaluator`; raises SpentError instead of beginning another candidate when it is too late."""
+        if self.spent > self.seconds:
+            raise SpentError
+        record = self.found[recipe.id] = super().evaluate(recipe, screen=screen)
+        return record
+
+
+@dataclass(frozen=True)
+class Contender:
+    """``random``: its result depends on a seed."""
+
+    name: str
+    random: bool
+    pays_analysis: bool
+    run: Callable[[Prepared, Budgeted], None]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A candidate that may be a contender's best for some speed-up."""
+
+    contender: str
+    seed: int
+    recipe: Recipe
+    accuracy: float
+    speedup: float
+    artifact: Artifact
+    evaluator: Budgeted
+
+    @property
+    def key(self) -> str:
+        return f"{self.contender} {self.seed} {self.recipe.id}"
+
+
+class Cell(dict[str, Any]):
+    """Mean and 95 % interval over seeds of an accuracy in per cent, as a cell of the table and in JSON."""
+
+    def __str__(self) -> str:
+        if self["mean"] is None:
+            return "-"
+        half = f" ±{self['high'] - self['mean']:.2f}" if self["low"] is not None else ""
+        some = f" ({self['found']}/{self['seeds']})" if self["found"] < self["seeds"] else ""
+        trained = f" -> {self['distilled_mean']:.2f}" if "distilled_mean" in self else ""
+        return f"{self['mean']:.2f}{half}{some}{trained}"
+
+
+def run(bench: Bench, options: argparse.Namespace) -> None:
+    given = os.environ.get("AUTOPRUNE_CIFAR10")
+    if given is None:
+        bench.say("AUTOPRUNE_CIFAR10 is not set: there is nothing to compare on")
+        return
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for model in options.models.split(","):
+        with tempfile.TemporaryDirectory() as folder, empty_cache(Path(folder) / "cache"):
+            began = cpu_seconds()
+            config = engine.configure(task="cifar10", options=cifar10(Path(given), model), trials=10**6)
+            prepared = prepare(config, Silent())
+            analysis = cpu_seconds() - began
+            bench.say(
+                f"{model}: {analysis:.1f} s of analysis, channels in multiples of {prepared.space.channel_multiple}"
+            )
+            for recovery in options.recover.split(","):
+                compare(bench, prepared, model, recovery, options, ahead=analysis, folder=Path(folder) / recovery)
+
+
+def cifar10(given: Path, model: str) -> dict[str, str]:
+    """Options of the task."""
+    weights = given / "models" / f"cifar10_{model}.safetensors"
+    return {"data": str(given / "cifar10"), "model": model, "weights": str(weights)}
+
+
+def compare(
+    bench: Bench,
+    prepared: Prepared,
+    model: str,
+    recovery: str,
+    options: argparse.Namespace,
+    *,
+    ahead: float,
+    folder: Path,
+) -> None:
+    """All contenders on one model with one way to recover."""
+    rivals: list[Rival] = []
+    tried: dict[str, list[Budgeted]] = defaultdict(list)
+    for contender in contenders(options.only):
+        for seed in range(options.seeds if contender.random else 1):
+            own = bound(prepared, recovery, seed)
+            work = folder / f"{contender.name} {seed}".replace(" ", "-")
+            with empty_cache(work / "cache"):
+                evaluator = Budgeted(
+                    own, work=work, seconds=options.seconds, ahead=ahead if contender.pays_analysis else 0.0
+                )
+                with suppress(SpentError):
+                    contender.run(own, evaluator)
+            spent = evaluator.spent
+            tried[contender.name].append(evaluator)
+            found = list(exported(contender.name, seed, evaluator, folder))
+            bench.say(
+                f"{model} {recovery} {contender.name} {seed}: {scored(evaluator)} scored in {spent:.0f} s of CPU, "
+                f"{len(found)} to be timed again"
+            )
+            rivals += found
+    timed = retimed(bench, rivals)
+    results = {
+        name: {
+            pool: {s: cell(mine, timed, pool, s, seeds=len(tried[name]), epochs=options.epochs) for s in SPEEDUPS}
+            for pool in POOLS
+        }
+        for name, mine in ((name, [rival for rival in rivals if rival.contender == name]) for name in tried)
+    }
+    told(bench, model, recovery, results, tried)
+
+
+def bound(prepared: Prepared, recovery: str, seed: int) -> Prepared:
+    """The same model and device, with the space of that recovery and that seed."""
+    space = prepared.config.space
+    if recovery == "bn":
+        how = RecoverChoice(methods=("bn",))
+        space = SearchSpace.model_validate({**load_space("default").model_dump(), "recover": (how,)})
+    config = prepared.config.model_copy(update={"space": space, "seed": seed})
+    narrowed = space.bind(
+        prepared.graph.groups,
+        precisions=config.profile.capabilities.precisions,
+        channel_multiple=prepared.space.channel_multiple,
+        seed=seed,
+    )
+    return replace(prepared, config=config, space=narrowed)
+
+
+def contenders(only: str) -> Iterator[Contender]:
+    """Those whose names match one of the patterns."""
+    known = [Contender("guided", random=True, pays_analysis=True, run=guided)]
+    known += [
+        Contender(name, random=True, pays_analysis=True, run=partial(plain_optuna, make=make))
+        for name, make in SAMPLERS.items()
+    ]
+    if importlib.util.find_spec("torch_pruning"):
+        known += [
+            Contender(
+                f"torch-pruning {importance} {'global' if globally else 'uniform'}",
+                random=importance == "random",
+                pays_analysis=False,
+                run=partial(torch_pruning, importance=importance, globally=globally),
+            )
+            for importance in CLASSES
+            for globally in (False, True)
+        ]
+    return (one for one in known if any(fnmatch.fnmatch(one.name, pattern) for pattern in only.split(",")))
+
+
+def guided(prepared: Prepared, evaluator: Budgeted) -> None:
+    """As the engine runs a search with strategy ``guided``."""
+    tables = measure_tables(prepared, evaluator, Silent())
+    search = strategy("guided").begin(prepared.space, seed=prepared.config.seed, tables=tables)
+    ledger = Ledger(RunDirectory.create(evaluator.work / "run"), prepared.objectives, search.suggest)
+    screen = Screening(tables, ledger.records)
+    try:
+        run_trials(prepared, evaluator, ledger, Silent(), search=search, screen=screen)
+    finally:
+        ledger.close()
+
+
+def plain_optuna(
+    prepared: Prepared, evaluator: Budgeted, *, make: Callable[[int], optuna.samplers.BaseSampler]
+) -> None:
+    """Ask and tell as in Optuna's documentation; what was tried already costs nothing."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make(prepared.config.seed))
+    for answers in dense(prepared.space):
+        study.enqueue_trial(answers)
+    while True:
+        trial = study.ask()
+        recipe = prepared.space.suggest(trial)
+        score = (evaluator.found.get(recipe.id) or evaluator.evaluate(recipe)).score
+        values = [value(score, objective) for objective in prepared.objectives] if score else None
+        study.tell(trial, values, state=None if score else optuna.trial.TrialState.FAIL)
+
+
+def torch_pruning(prepared: Prepared, evaluator: Budgeted, *, importance: str, globally: bool) -> None:
+    TorchPruning(prepared, importance, globally=globally, seed=prepared.config.seed).run(evaluator)
+
+
+def scored(evaluator: Budgeted) -> int:
+    """How many candidates got a score."""
+    return sum(record.score is not None for record in evaluator.found.values())
+
+
+def exported(name: str, seed: int, evaluator: Budgeted, folder: Path) -> Iterator[Rival]:
+    """The rivals of one run, with artifacts that stay."""
+    records = [record for record in evaluator.found.values() if record.score]
+    chosen: dict[str, TrialRecord] = {}
+    for speedup in SPEEDUPS:
+        for pool in POOLS:
+            fast = [r for r in records if r.score.speedup >= NEAR * speedup and of_pool(r.recipe, pool)]
+            best = sorted(fast, key=lambda r: (-r.score.accuracy, -r.score.speedup))[:RIVALS]
+            chosen |= {record.recipe.id: record for record in best}
+    for recipe, record in chosen.items():
+        path = folder / f"{name} {seed} {recipe}.onnx".replace(" ", "-")
+        artifact = evaluator.export(evaluator.build(record.recipe), record.recipe, path)
+        score = record.score
+        yield Rival(name, seed, record.recipe, score.accuracy, score.speedup, artifact, evaluator)
+
+
+def of_pool(recipe: Recipe, pool: str) -> bool:
+    return pool in ("any", recipe.precision)
+
+
+def retimed(bench: Bench, rivals: Sequence[Rival]) -> dict[str, float]:
+    """Speed-ups by key, timed interleaved with rivals of about the same speed and the dense model."""
+    ordered = sorted(rivals, key=lambda rival: rival.speedup)
+    found: dict[str, float] = {}
+    for start in range(0, len(ordered), TOGETHER):
+        bench.say(f"timing {len(ordered) - start} rivals again")
+        found |= timed_together(bench, ordered[start : start + TOGETHER])
+    return found
+
+
+def timed_together(bench: Bench, rivals: Sequence[Rival]) -> dict[str, float]:
+    """One that does not settle must not cost the others their result."""
+    try:
+        timed = rivals[0].evaluator.time({rival.key: rival.artifact for rival in rivals})
+    except StageError as error:
+        if len(rivals) == 1:
+            bench.say(f"left out: {rivals[0].key}: {error}")
+            return {}
+        half = len(rivals) // 2
+        return timed_together(bench, rivals[:half]) | timed_together(bench, rivals[half:])
+    reference_ms = timed.pop("reference").median_ms
+    return {key: reference_ms / latency.median_ms for key, latency in timed.items()}
+
+
+def cell(
+    rivals: Sequence[Rival], timed: Mapping[str, float], pool: str, speedup: float, *, seeds: int, epochs: float
+) -> Cell:
+    """The best accuracy of one contender at one speed-up, over its seeds."""
+    fast = [r for r in rivals if of_pool(r.recipe, pool) and timed.get(r.key, 0) >= speedup]
+    best = [
+        max((r for r in fast if r.seed == seed), key=lambda r: r.accuracy) for seed in sorted({r.seed for r in fast})
+    ]
+    found = Cell(found=len(best), seeds=seeds, **interval([100 * r.accuracy for r in best]))
+    found["speedups"] = [timed[r.key] for r in best]
+    if epochs and best:
+        trained = interval([100 * distilled(r, epochs) for r in best])
+        found |= {f"distilled_{key}": number for key, number in trained.items()}
+    return found
+
+
+def interval(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and its 95 % interval by Student's t; the interval is None for fewer than two values."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return {"mean": values[0] if values else None, "low": None, "high": None}
+    mean, half = fmean(values), float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def distilled(rival: Rival, epochs: float) -> float:
+    """The accuracy after that many epochs of distillation on top, in the same precision."""
+    recipe, evaluator = rival.recipe, rival.evaluator
+    if not recipe.choices:
+        return rival.accuracy
+    methods = (*recipe.recover, "distil")
+    trained = Recipe.model_validate({**recipe.model_dump(), "recover": methods, "epochs": epochs})
+    if trained.id not in evaluator.found:
+        evaluator.seconds = float("inf")
+        evaluator.evaluate(trained)
+    score = evaluator.found[trained.id].score
+    return score.accuracy if score else 0.0
+
+
+def told(
+    bench: Bench,
+    model: str,
+    recovery: str,
+    results: Mapping[str, Mapping[str, Mapping[float, Cell]]],
+    tried: Mapping[str, Sequence[Budgeted]],
+) -> None:
+    """One row for each contender, and how far ahead of the best peer ``guided`` is."""
+    for name, pools in results.items():
+        cells = {f"{pool} {s:g}x": pools[pool][s] for pool in POOLS for s in SPEEDUPS}
+        candidates = fmean(scored(evaluator) for evaluator in tried[name])
+        bench.row(model=model, recovery=recovery, contender=name, candidates=candidates, **cells)
+    for peer in ("optuna", "torch-pruning"):
+        for pool in POOLS:
+            for s in SPEEDUPS:
+                theirs = [p[pool][s]["mean"] for name, p in results.items() if name.startswith(peer)]
+                ours = results["guided"][pool][s]["mean"] if "guided" in results else None
+                best = max((mean for mean in theirs if mean is not None), default=None)
+                if ours is not None and best is not None:
+                    title = f"{model} {recovery} {pool} {s:g}x: points ahead of the best {peer}"
+                    bench.figure(title, ours - best, goal=">= 0")
+
+
+def cpu_seconds() -> float:
+    """Of this process, its threads and its children that ended."""
+    return time.process_time() + sum(os.times()[2:4])
+
+
+@contextmanager
+def empty_cache(folder: Path) -> Iterator[None]:
+    """Nothing is known from before."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop("XDG_CACHE_HOME")
+        os.environ.update({} if before is None else {"XDG_CACHE_HOME": before})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False)
+    quick = "--quick" in sys.argv
+    parser.add_argument("--seconds", type=float, default=20 if quick else 300, help="of CPU, for each contender")
+    parser.add_argument("--seeds", type=int, default=1 if quick else 3)
+    parser.add_argument("--models", default="resnet20" if quick else "resnet20,resnet56")
+    parser.add_argument("--recover", default="lstsq" if quick else "lstsq,bn")
+    parser.add_argument("--only", default=QUICK if quick else "*", help="contenders by name patterns, with commas")
+    parser.add_argument("--epochs", type=float, default=0.0, help="distil the winners, all for as long")
+    chosen, sys.argv[1:] = parser.parse_known_args()
+    main("Against peers", lambda bench: run(bench, chosen))
