@@ -9,9 +9,11 @@ timing. What differs is who chooses the channels:
 - ``optuna-tpe``, ``optuna-nsga2``, ``optuna-random``: Optuna's samplers with their defaults over the same space.
 - ``torch-pruning IMPORTANCE uniform|global``: see ``_peers.py``. Each has all of the seconds, and none of the analysis.
 
-Recovery ``lstsq`` is that of the space ``default`` (least squares, or that and BatchNorm re-estimation); ``bn`` is
-re-estimation alone, which needs no counterpart in the dense model. The candidates in question of all contenders are
-timed again beside each other at the end, because winners picked by noisy timings look faster than they are.
+Space ``default`` recovers by least squares, or that and BatchNorm re-estimation; ``bn`` is the same with re-estimation
+alone, which needs no counterpart in the dense model; ``drop`` is the first with residual branches that may be dropped,
+as Torch-Pruning cannot, for speed-ups that widths in the device's multiples do not reach. The candidates in question of
+all contenders are timed again beside each other at the end, because winners picked by noisy timings look faster than
+they are.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -45,7 +48,7 @@ from autoprune.evaluate import Evaluator, Screen
 from autoprune.pareto import value
 from autoprune.recipe import Recipe
 from autoprune.records import Artifact, TrialRecord
-from autoprune.space import RecoverChoice, SearchSpace, load_space
+from autoprune.space import RecoverChoice
 from autoprune.strategies import strategy
 from autoprune.strategies._ladder import dense
 from autoprune.study import Ledger, RunDirectory
@@ -55,7 +58,8 @@ POOLS = ("fp32", "any")
 NEAR = 0.97  # of a speed-up: a candidate that was timed this near may reach it when it is timed again
 RIVALS = 3  # candidates of one contender for one speed-up that are timed again
 TOGETHER = 24
-QUICK = "guided,optuna-tpe,torch-pruning magnitude-l2 *,torch-pruning taylor global,torch-pruning hessian global"
+BN_ALONE = RecoverChoice(methods=("bn",))
+QUICK = "guided,optuna-tpe,torch-pruning magnitude-l2 *"
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "optuna-tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "optuna-nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
@@ -142,8 +146,14 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
             bench.say(
                 f"{model}: {analysis:.1f} s of analysis, channels in multiples of {prepared.space.channel_multiple}"
             )
-            for recovery in options.recover.split(","):
-                compare(bench, prepared, model, recovery, options, ahead=analysis, folder=Path(folder) / recovery)
+            prepared = shortened(prepared) if bench.quick else prepared
+            for space in options.spaces.split(","):
+                compare(bench, prepared, model, space, options, ahead=analysis, folder=Path(folder) / space)
+
+
+def shortened(prepared: Prepared) -> Prepared:
+    """With the first validation batch alone."""
+    return replace(prepared, task=replace(prepared.task, validation=[*islice(prepared.task.validation, 1)]))
 
 
 def cifar10(given: Path, model: str) -> dict[str, str]:
@@ -156,18 +166,18 @@ def compare(
     bench: Bench,
     prepared: Prepared,
     model: str,
-    recovery: str,
+    space: str,
     options: argparse.Namespace,
     *,
     ahead: float,
     folder: Path,
 ) -> None:
-    """All contenders on one model with one way to recover."""
+    """All contenders on one model and space."""
     rivals: list[Rival] = []
     tried: dict[str, list[Budgeted]] = defaultdict(list)
     for contender in contenders(options.only):
         for seed in range(options.seeds if contender.random else 1):
-            own = bound(prepared, recovery, seed)
+            own = bound(prepared, space, seed, levels=3 if bench.quick else 8)
             work = folder / f"{contender.name} {seed}".replace(" ", "-")
             with empty_cache(work / "cache"):
                 evaluator = Budgeted(
@@ -179,7 +189,7 @@ def compare(
             tried[contender.name].append(evaluator)
             found = list(exported(contender.name, seed, evaluator, folder))
             bench.say(
-                f"{model} {recovery} {contender.name} {seed}: {scored(evaluator)} scored in {spent:.0f} s of CPU, "
+                f"{model} {space} {contender.name} {seed}: {scored(evaluator)} scored in {spent:.0f} s of CPU, "
                 f"{len(found)} to be timed again"
             )
             rivals += found
@@ -191,15 +201,14 @@ def compare(
         }
         for name, mine in ((name, [rival for rival in rivals if rival.contender == name]) for name in tried)
     }
-    told(bench, model, recovery, results, tried)
+    told(bench, model, space, results, tried)
 
 
-def bound(prepared: Prepared, recovery: str, seed: int) -> Prepared:
-    """The same model and device, with the space of that recovery and that seed."""
+def bound(prepared: Prepared, name: str, seed: int, *, levels: int) -> Prepared:
+    """The same model and device, with the space of that name and that seed."""
     space = prepared.config.space
-    if recovery == "bn":
-        how = RecoverChoice(methods=("bn",))
-        space = SearchSpace.model_validate({**load_space("default").model_dump(), "recover": (how,)})
+    keep = space.keep.model_copy(update={"drop": name == "drop", "levels": levels})
+    space = space.model_copy(update={"keep": keep, "recover": (BN_ALONE,) if name == "bn" else space.recover})
     config = prepared.config.model_copy(update={"space": space, "seed": seed})
     narrowed = space.bind(
         prepared.graph.groups,
@@ -354,7 +363,7 @@ def distilled(rival: Rival, epochs: float) -> float:
 def told(
     bench: Bench,
     model: str,
-    recovery: str,
+    space: str,
     results: Mapping[str, Mapping[str, Mapping[float, Cell]]],
     tried: Mapping[str, Sequence[Budgeted]],
 ) -> None:
@@ -362,7 +371,7 @@ def told(
     for name, pools in results.items():
         cells = {f"{pool} {s:g}x": pools[pool][s] for pool in POOLS for s in SPEEDUPS}
         candidates = fmean(scored(evaluator) for evaluator in tried[name])
-        bench.row(model=model, recovery=recovery, contender=name, candidates=candidates, **cells)
+        bench.row(model=model, space=space, contender=name, candidates=candidates, **cells)
     for peer in ("optuna", "torch-pruning"):
         for pool in POOLS:
             for s in SPEEDUPS:
@@ -370,7 +379,7 @@ def told(
                 ours = results["guided"][pool][s]["mean"] if "guided" in results else None
                 best = max((mean for mean in theirs if mean is not None), default=None)
                 if ours is not None and best is not None:
-                    title = f"{model} {recovery} {pool} {s:g}x: points ahead of the best {peer}"
+                    title = f"{model} {space} {pool} {s:g}x: points ahead of the best {peer}"
                     bench.figure(title, ours - best, goal=">= 0")
 
 
@@ -394,10 +403,10 @@ def empty_cache(folder: Path) -> Iterator[None]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
     quick = "--quick" in sys.argv
-    parser.add_argument("--seconds", type=float, default=20 if quick else 300, help="of CPU, for each contender")
+    parser.add_argument("--seconds", type=float, default=40 if quick else 300, help="of CPU, for each contender")
     parser.add_argument("--seeds", type=int, default=1 if quick else 3)
     parser.add_argument("--models", default="resnet20" if quick else "resnet20,resnet56")
-    parser.add_argument("--recover", default="lstsq" if quick else "lstsq,bn")
+    parser.add_argument("--spaces", default="default" if quick else "default,bn,drop")
     parser.add_argument("--only", default=QUICK if quick else "*", help="contenders by name patterns, with commas")
     parser.add_argument("--epochs", type=float, default=0.0, help="distil the winners, all for as long")
     chosen, sys.argv[1:] = parser.parse_known_args()

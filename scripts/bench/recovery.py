@@ -1,10 +1,10 @@
 """How much accuracy minutes of distillation on a CPU give back, in INT8 at 3x and 3.5x measured speed-up.
 
-CIFAR-10 ResNet-56 (see ``main_job.py`` for AUTOPRUNE_CIFAR10). Recipes: for each speed-up the mildest uniform cut of
-the inner widths and the solver's answer that the latency table predicts a little beyond it; or those in ``--recipes``,
-a JSON file that holds recipes anywhere (of a trial, ``finals.json``). Each is refitted by least squares, then distilled
-for as many steps as ``--minutes`` hold, all threads together (``--clock cpu``: minutes of CPU time), quantised, scored
-on the validation split, and timed beside the others and the dense model.
+CIFAR-10 ResNet-56 (see ``main_job.py`` for AUTOPRUNE_CIFAR10). Recipes: for each speed-up the mildest uniform cut and
+the solver's answer, which may drop residual branches, that the latency table predicts a little beyond it; or those in
+``--recipes``, a JSON file that holds recipes anywhere (of a trial, ``finals.json``). Each is refitted by least squares,
+then distilled for as many steps as ``--minutes`` hold, all threads together (``--clock cpu``: minutes of CPU time),
+quantised, scored on the validation split, and timed beside the others and the dense model.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from autoprune.evaluate import Evaluator
 from autoprune.latency import kept_units
 from autoprune.recipe import Keep, Recipe
 from autoprune.records import Artifact
+from autoprune.space import BoundSpace
 from autoprune.strategies import Tables
 from autoprune.strategies._budgets import Budgets
 from autoprune.strategies.guided import WORST_DAMAGE
@@ -57,7 +58,9 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
         return
     weights = Path(given) / "models" / f"cifar10_{options.model}.safetensors"
     task_options = {"data": str(Path(given) / "cifar10"), "model": options.model, "weights": str(weights)}
-    prepared = prepare(engine.configure(task="cifar10", options=task_options), Silent())
+    config = engine.configure(task="cifar10", options=task_options)
+    space = config.space.model_copy(update={"keep": config.space.keep.model_copy(update={"drop": True})})
+    prepared = prepare(config.model_copy(update={"space": space}), Silent())
     with tempfile.TemporaryDirectory() as folder:
         evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=options.out or Path(folder))
         recipes = read(options.recipes) if options.recipes else dict(defaults(bench, prepared, evaluator))
@@ -103,12 +106,17 @@ def uniform(prepared: Prepared, tables: Tables, speedup: float) -> dict[str, int
     space = prepared.space
     for whole in (space.shared, frozenset[str]()):
         for ratio in (n / 32 for n in range(31, 0, -1)):
-            answers = space.uniform(ratio, precision="int8", whole=whole)
-            kept = {group: levels[answers[f"keep/{group}"]] for group, levels in space.levels.items()}
+            wanted = {group: 1.0 if group in whole else ratio for group in space.levels}
+            kept = {group: nearest(space, group, share) for group, share in wanted.items()}
             kept = {group: units for group, units in kept.items() if units != space.sizes[group]}
             if tables.share(kept, "int8")[0] <= 1 / (BEYOND * speedup):
                 return kept
     return None
+
+
+def nearest(space: BoundSpace, group: str, ratio: float) -> int:
+    """The level next to that share of a group, which is not dropped."""
+    return min(filter(None, space.levels[group]), key=lambda units: (abs(units - ratio * space.sizes[group]), -units))
 
 
 def solved(prepared: Prepared, tables: Tables, speedup: float) -> dict[str, int] | None:
