@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from autoprune.compress import Reference, Saliencies, compress, recoveries, recovery, select
 from autoprune.compress.batches import take
-from autoprune.compress.recover import distil
+from autoprune.compress.recover import _training, distil
 from autoprune.compress.recover.bn import BatchNormReestimation, Pair
 from autoprune.errors import PruneError, StageError, TaskError, UsageError
 from autoprune.graph.model import PrunableGraph
@@ -156,6 +156,34 @@ def test_a_loss_that_is_not_finite_is_the_candidates_fault(digits: Digits) -> No
     with pytest.raises(StageError, match="after 0 of 2 steps") as error:
         compress(digits.graph, recipe, task=task, saliencies=Saliencies(digits.graph, task))
     assert error.value.kind == "diverged"
+
+
+class View(nn.Module):
+    """Refuses images that lie channels last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], -1)
+
+
+@pytest.mark.parametrize("pool", [View(), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())])
+def test_training_is_the_same_in_either_layout(pool: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(64, 3, 8, 8)
+    head = nn.Sequential(pool, nn.LazyLinear(4))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), head).eval()
+    model(inputs[:2])
+    graph = PrunableGraph.capture(model, (inputs[:2],))
+
+    def trained() -> nn.Module:
+        net = graph.module()
+        recipe = Recipe(recover=("distil",), epochs=4)
+        recovery("distil").recover(net, Reference(dense=graph.module()), task_of(inputs, batch=16), recipe)
+        return net
+
+    net = trained()
+    assert all(parameter.is_contiguous() for parameter in net.parameters())
+    monkeypatch.setattr(_training, "_layout", lambda model, task: torch.contiguous_format)
+    torch.testing.assert_close(dict(net.state_dict()), dict(trained().state_dict()), rtol=1e-3, atol=1e-4)
 
 
 def test_training_without_epochs_or_data_is_refused(digits: Digits) -> None:
