@@ -48,4 +48,3 @@ class Products:
         widths = np.tensordot(np.asarray(units, dtype=np.float64), self.slopes, axes=(1, 2)) + self.constants
         found: Array = widths.prod(axis=2) @ self.coefficients
         return found
-

@@ -73,7 +73,9 @@ class Arithmetic:
 
     def units(self, recipes: Sequence[Kept]) -> Array:
         """Units kept of all groups: (recipes, groups)."""
-        return np.array([[kept.get(group, size) for group, size in self.sizes.items()] for kept in recipes], dtype=float)
+        return np.array(
+            [[kept.get(group, size) for group, size in self.sizes.items()] for kept in recipes], dtype=float
+        )
 
     def ratios(self, units: Array) -> Array:
         """The ratio of each place that a recipe has, not a number for the others: (recipes, places)."""

@@ -39,7 +39,8 @@ class Budgets:
         regression, levels = self.tables.latency[precision], self.space.levels
         costs = [np.array([self.costs[group][n] for n in known]) for group, known in levels.items()]
         spends = [
-            np.array([0.0 if n == self.space.sizes[group] else -regression.saving(group, n)[0] for n in known])
+            # rounded, so that ties fall alike however the trials' corrections were summed
+            np.array([0.0 if n == self.space.sizes[group] else -regression.saving(group, n)[0] for n in known]).round(9)
             for group, known in levels.items()
         ]
         plain = Problem(costs=costs, spends={LATENCY: spends}, base_spends={LATENCY: float(regression.mean[0])})

@@ -61,7 +61,11 @@ class Forecast:
         """Between these recipes and those that were tried."""
         reach, residual, alike = shape
         one, other = (np.linalg.norm(p, axis=1) / self._deepest for p in (points, self._points))
-        trend = 1 + SLOPE * np.outer(one, other) + BEND * np.exp(-np.subtract.outer(one, other) ** 2 / (2 * BEND_REACH**2))
+        trend = (
+            1
+            + SLOPE * np.outer(one, other)
+            + BEND * np.exp(-(np.subtract.outer(one, other) ** 2) / (2 * BEND_REACH**2))
+        )
         differ = (labels[:, None] != self._labels).sum(axis=2)
         near = np.exp(-_squares(points, self._points) / (2 * reach**2 * self._usual))
         found: Array = trend + residual * near * alike**differ

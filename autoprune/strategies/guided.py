@@ -52,6 +52,8 @@ class GuidedSearch(Search):
         self.tables = tables
         self.rows = Rows(space)
         self.budgets = Budgets(space, tables, tables.damage, bearable=WORST_DAMAGE)
+        # before trials correct the table, so that a run that is resumed opens alike
+        self._rungs = {p: [self.budgets.solve(p, n / RUNGS) for n in range(1, RUNGS + 1)] for p in space.precisions}
         self.records: dict[str, TrialRecord] = {}
 
     def seeds(self) -> Sequence[Answers]:
@@ -76,7 +78,7 @@ class GuidedSearch(Search):
     def _opening(self) -> list[Recipe]:
         """Solver answers by the tables as they were measured, and uniform cuts, in the fastest believable precision."""
         precision = min(self._believable, key=lambda name: self.tables.share({}, name)[0])
-        kept = [self.budgets.solve(precision, rung / RUNGS) for rung in range(1, RUNGS + 1)]
+        kept = list(self._rungs[precision])
         if self.space.shared:
             kept += [self.space.near(ratio, whole=self.space.shared) for ratio in INNER]
         kept += [self.space.near(ratio) for ratio in LADDER]
@@ -99,7 +101,7 @@ class GuidedSearch(Search):
 
     @property
     def _scored(self) -> list[TrialRecord]:
-        return [record for record in self.records.values() if record.score]
+        return [record for _, record in sorted(self.records.items()) if record.score]
 
     def _most_promising(self, rng: np.random.Generator) -> Recipe | None:
         """The recipe of the largest expected gain; None where nothing new is left."""
@@ -111,7 +113,7 @@ class GuidedSearch(Search):
         new = pool[[not cut_none and row.tobytes() not in tried for row, cut_none in zip(pool, whole, strict=True)]]
         if not len(new):
             return None
-        gains = self._gains(new, self._forecast(scored, stairs), stairs)
+        gains = self._gains(new, self._forecast(scored, stairs), stairs).round(9)  # so that ties fall alike
         return self.rows.recipe(new[int(gains.argmax())])
 
     @property

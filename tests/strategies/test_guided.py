@@ -1,6 +1,5 @@
 """The guided search on a toy whose best recipes are known."""
 
-from itertools import product
 from pathlib import Path
 
 from autoprune.pareto import hypervolume, normalised, objectives
@@ -70,20 +69,3 @@ def test_a_screened_candidate_is_pruned_in_the_study_and_never_on_the_front(tmp_
         ledger.tell(question, record)
     assert [trial.state for trial in ledger.study.get_trials()][:3].count(optuna.trial.TrialState.PRUNED) == 1
     assert open_ledger(directory).records.keys() == ledger.records.keys()
-
-
-def test_neighbours_of_a_member_differ_little() -> None:
-    search = open_search("guided")
-    records = {}
-    for units in product((32, 48, 64), repeat=2):
-        recipe = SPACE.recipe(dict(zip("ab", units, strict=True)), criterion="l2", precision="int8", recover="none")
-        records[recipe.id] = toy_record(recipe)
-    search.learn(records)
-    proposed = search.propose(1)
-    assert proposed
-    assert proposed["move"] == "raw"
-    tried = [
-        SPACE.answers({g: k.units for g, k in r.recipe.choices.items()}, precision="int8") for r in records.values()
-    ]
-    least = min(sum(one[k] != proposed[k] for k in one if k.startswith("keep/")) for one in tried)
-    assert least <= 2
