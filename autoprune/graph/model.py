@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autoprune.errors import PruneError
 from autoprune.graph import proof
 from autoprune.graph.analysis import Analysis
+from autoprune.graph.atoms import Axis
 from autoprune.graph.capture import Captured, capture
 from autoprune.graph.cutting import Cut, alive_atoms, alive_count, zeroed_state
 from autoprune.graph.dropping import Drop, droppable

@@ -76,7 +76,7 @@ def expected_gain(stairs: Sequence[tuple[float, float]], shares: Array, means: A
     """By how much the area under the front is expected to grow, up to a latency share of 1: (candidates,).
 
     Args:
-        stairs: the front as (share, accuracy), both ascending; the first, at share 0, is the least accuracy that counts.
+        stairs: the front as (share, accuracy), ascending; the first, at share 0, has the least accuracy that counts.
         shares: of the candidates, taken as certain.
         means, deviations: of their accuracies.
 
