@@ -40,8 +40,11 @@ def measure_damage(
     saliencies: Saliencies,
     fingerprints: Mapping[str, str],
     say: Callable[[str], None] = lambda text: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> DamageTable:
     """The table of ``space``'s first criterion and first way to recover, those that need no training preferred.
+
+    ``say`` hears what is done now, ``tell`` once how long it will take.
 
     What was measured for the same code, weights and data is read from the user's cache.
     """
@@ -51,16 +54,22 @@ def measure_damage(
     known = Known.of(fingerprints)
     divergence = Divergence(graph, task)
     damage: dict[str, dict[int, float]] = defaultdict(dict)
-    places = [(group, units) for group, levels in space.levels.items() for units in levels]
-    for n, (group, units) in enumerate(places):
-        recipe = space.recipe({group: units}, criterion=criterion, precision="fp32", recover=recover)
-        if not recipe.choices:
-            damage[group][units] = 0.0
-            continue
-        if recipe.id not in known.values:
-            say(f"measuring damage, {len(places) - n} cuts left")
-            known.add(recipe.id, _damage(graph, recipe, task, saliencies, divergence))
-        damage[group][units] = known.values[recipe.id]
+    cuts = {
+        (group, units): space.recipe({group: units}, criterion=criterion, precision="fp32", recover=recover)
+        for group, levels in space.levels.items()
+        for units in levels
+    }
+    todo = [recipe for recipe in cuts.values() if recipe.choices and recipe.id not in known.values]
+    saliencies.warm([criterion] if todo else [], seed=space.seed)  # so that the first cut costs what all others do
+    for n, recipe in enumerate(todo):
+        say(f"measuring damage, {len(todo) - n} cuts left")
+        cut = time.monotonic()
+        known.add(recipe.id, _damage(graph, recipe, task, saliencies, divergence))
+        if n == 0:
+            seconds = (len(todo) - 1) * (time.monotonic() - cut)
+            tell(f"The error table is measured now: {len(todo)} cuts, about {seconds:.0f} s.")
+    for (group, units), recipe in cuts.items():
+        damage[group][units] = known.values[recipe.id] if recipe.choices else 0.0
     return DamageTable(
         criterion=criterion,
         recover=recover,

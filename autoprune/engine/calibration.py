@@ -44,7 +44,7 @@ def calibrate(
         store = Store.of(prepared.device, evaluator.reference)
         if fresh:
             store.clear()
-        measuring = Calibration(evaluator, prepared.space, store, effort or Effort(), observer.stage)
+        measuring = Calibration(evaluator, prepared.space, store, effort or Effort(), observer.stage, observer.message)
         try:
             return measuring.run(task=prepared.task.name, target=prepared.device.profile.name)
         except StageError as error:

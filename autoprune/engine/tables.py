@@ -27,7 +27,7 @@ def measure_tables(prepared: Prepared, evaluator: Evaluator, observer: Observer)
     """
     began = time.monotonic()
     store = Store.of(prepared.device, evaluator.reference)
-    calibration = Calibration(evaluator, prepared.space, store, FOR_A_SEARCH, observer.stage)
+    calibration = Calibration(evaluator, prepared.space, store, FOR_A_SEARCH, observer.stage, observer.message)
     try:
         latency = {precision: calibration.regression(precision) for precision in prepared.space.precisions}
     except StageError as error:
@@ -46,6 +46,7 @@ def measure_tables(prepared: Prepared, evaluator: Evaluator, observer: Observer)
             saliencies=evaluator.saliencies,
             fingerprints=prepared.fingerprints,
             say=observer.stage,
+            tell=observer.message,
         )
         if table.seconds > 1:
             observer.message(f"The error table took {table.seconds:.0f} s; it is kept for later runs of this task.")

@@ -59,15 +59,20 @@ FOR_A_SEARCH = Effort(tolerance_percent=1.5, most=24, sweeps=False, held_out=0, 
 
 @dataclass
 class Calibration:
-    """The measuring of one model on one device; `run` it."""
+    """The measuring of one model on one device; `run` it.
+
+    ``say`` hears what is done now, ``tell`` once how long it will take.
+    """
 
     evaluator: Evaluator
     space: BoundSpace
     store: Store
     effort: Effort = Effort()
     say: Say = lambda text: None
+    tell: Say = lambda text: None
     known: dict[str, Observation] = field(init=False)
     arithmetic: Arithmetic = field(init=False)
+    told: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.known = self.store.read()
@@ -119,8 +124,19 @@ class Calibration:
         todo = list({recipe.id: recipe for recipe in recipes if recipe.id not in self.known}.values())
         for start in range(0, len(todo), self.effort.together):
             self.say(f"timing recipes in {precision} for the latency table ({purpose}), {len(todo) - start} left")
-            self._time(todo[start : start + self.effort.together], purpose)
+            some, began = todo[start : start + self.effort.together], time.monotonic()
+            self._time(some, purpose)
+            if len(some) == self.effort.together and not self.told:
+                self._estimate((time.monotonic() - began) / len(some))
         return [self.known[recipe.id] for recipe in recipes]
+
+    def _estimate(self, seconds: float) -> None:
+        """Say once how long the rest takes, from the seconds that a recipe of the first full round took."""
+        self.told = True
+        alone = len(sweeps(self.arithmetic)) if self.effort.sweeps else 0
+        planned = len(self.space.precisions) * (1 + alone + self.effort.most + self.effort.held_out)
+        left = max(planned - len(self.known), 0)
+        self.tell(f"The latency table is measured now: {left} recipes more at most, about {left * seconds:.0f} s.")
 
     def _time(self, recipes: Sequence[Recipe], purpose: Purpose) -> None:
         artifacts = {recipe.id: self.evaluator.sketch(recipe) for recipe in recipes}

@@ -1,7 +1,8 @@
-"""Searches of the raw space by a sampler of Optuna."""
+"""Strategies that leave the raw space to a sampler of Optuna."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autoprune.strategies._base import Search, question_seed
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
 
     from autoprune.space import BoundSpace
     from autoprune.strategies._base import Answers
+    from autoprune.strategies._tables import Tables
 
     Make = Callable[[int], optuna.samplers.BaseSampler]
+    Seeds = Callable[[BoundSpace], Sequence[Answers]]
 
 
 class Sampled(Search):
@@ -29,3 +32,18 @@ class Sampled(Search):
 
     def sampler(self, question: int) -> optuna.samplers.BaseSampler:
         return self._make(question_seed(self.seed, question))
+
+
+@dataclass(frozen=True)
+class SampledStrategy:
+    """Begins a `Sampled` search: ``seeds`` of the space first, then what ``make`` makes of a seed."""
+
+    name: str
+    description: str
+    seeds: Seeds
+    make: Make
+    needs_tables: bool = False
+
+    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None) -> Search:
+        """See `Strategy.begin`."""
+        return Sampled(space, seed, seeds=self.seeds(space), make=self.make)

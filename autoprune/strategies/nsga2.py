@@ -1,39 +1,16 @@
-"""NSGA-II."""
+"""NSGA-II (Deb et al. 2002) over every choice of every group, after a ladder of uniform cuts.
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+Of a study of more than 256 trials it reads the best and the latest.
+"""
 
 import optuna
 
 from autoprune.strategies._ladder import ladder
-from autoprune.strategies._sampled import Sampled
+from autoprune.strategies._sampled import SampledStrategy
 
-if TYPE_CHECKING:
-    from autoprune.space import BoundSpace
-    from autoprune.strategies._base import Search
-    from autoprune.strategies._tables import Tables
-
-
-@dataclass(frozen=True)
-class Nsga2:
-    """NSGA-II (Deb et al. 2002) over every choice of every group, after a ladder of uniform cuts.
-
-    Of a study of more than 256 trials it reads the best and the latest.
-    """
-
-    name: str = "nsga2"
-    description: str = "uniform ladder, then the genetic algorithm NSGA-II"
-    needs_tables: bool = False
-
-    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None) -> Search:
-        return Sampled(
-            space,
-            seed,
-            seeds=ladder(space),
-            make=lambda own: optuna.samplers.NSGAIISampler(seed=own, population_size=16),
-        )
-
-
-STRATEGY = Nsga2()
+STRATEGY = SampledStrategy(
+    "nsga2",
+    "uniform ladder, then the genetic algorithm NSGA-II",
+    seeds=ladder,
+    make=lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=16),
+)

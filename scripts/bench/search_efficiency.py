@@ -1,0 +1,227 @@
+"""How fast each strategy's front grows: hypervolume over evaluations and over seconds, tables included.
+
+Digits, and the CIFAR-10 ResNets where AUTOPRUNE_CIFAR10 names their folder (see ``main_job.py``); with closed-form
+recovery and without any. The hypervolume is that of (accuracy, measured share of the dense latency) above the corner of
+ten points below the dense accuracy and the dense latency, as a share of the box from there to the dense accuracy at no
+latency.
+
+What one search has evaluated is not evaluated again for the next: every search is charged with the seconds that the
+evaluation took when it was made, and candidates that a search screens by itself with those of its screening. Everything
+is kept in ``--out``, run by run, so that the benchmark goes on where it was stopped, and seeds can be added.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _bench import Bench, main
+from scipy.stats import t as student
+
+from autoprune import engine
+from autoprune.engine import Silent
+from autoprune.engine.loop import run_trials
+from autoprune.engine.prepare import Prepared, prepare
+from autoprune.engine.screen import Screening
+from autoprune.engine.tables import measure_tables
+from autoprune.evaluate import Evaluator, Screen
+from autoprune.pareto import hypervolume
+from autoprune.recipe import DENSE, Recipe
+from autoprune.records import Success, TrialRecord
+from autoprune.strategies import strategies, strategy
+from autoprune.study import Ledger, RunDirectory
+
+COUNTS = (10, 15, 20, 30, 40, 60, 100, 150, 200, 300, 400, 600)
+CORNER = 0.10  # below the dense accuracy
+PATIENT = ("tpe", "nsga2")  # get ten times the evaluations
+SPACES = {"lstsq": "[{methods: [lstsq]}, {methods: [lstsq, bn]}]", "none": "[{methods: []}]"}
+SPACE = """\
+name: {name}
+description: the default space with one kind of recovery
+keep: {{min: 0.125, levels: 8}}
+criterion: [l2, obs_l2]
+recover: {recover}
+"""
+
+
+class Shared(Evaluator):
+    """Evaluates each recipe once, whoever asks."""
+
+    folder: Path
+
+    def evaluate(self, recipe: Recipe, *, screen: Screen | None = None) -> TrialRecord:
+        path = self.folder / f"{recipe.id}.json"
+        if not path.is_file():
+            record = super().evaluate(recipe, screen=screen)
+            if isinstance(record.outcome, Success):
+                path.write_text(record.model_dump_json(), encoding="utf-8")
+            return record
+        if screen and (given_up := screen(recipe, None, 0)) is not None:
+            return TrialRecord(recipe=recipe, outcome=given_up, finished_at="2026-01-01T00:00:00+00:00")
+        return TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+class Setting:
+    """One model with one way to recover: what all its searches share."""
+
+    def __init__(self, bench: Bench, model: str, recovery: str, out: Path) -> None:
+        self.bench, self.model, self.recovery = bench, model, recovery
+        self.folder = out / f"{model}-{recovery}"
+        (self.folder / "records").mkdir(parents=True, exist_ok=True)
+        space = self.folder / "space.yaml"
+        space.write_text(SPACE.format(name=recovery, recover=SPACES[recovery]), encoding="utf-8")
+        self.config = engine.configure(**_task(model), space=str(space))
+        self.prepared = prepare(self.config, Silent())
+        task, graph, device = self.prepared.task, self.prepared.graph, self.prepared.device
+        self.evaluator = Shared(task, graph, device, work=Path(tempfile.mkdtemp()))
+        self.evaluator.folder = self.folder / "records"
+        self.evaluator.saliencies.warm(self.config.space.criterion)  # so that no search pays for what all share
+
+    def run(self, name: str, seed: int, trials: int) -> dict[str, Any]:
+        """The points of one search, from the folder where it was run before."""
+        path = self.folder / f"{name}-{seed}-{trials}.json"
+        if not path.is_file():
+            found = self._search(name, seed, trials)
+            path.write_text(json.dumps(found), encoding="utf-8")
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def _search(self, name: str, seed: int, trials: int) -> dict[str, Any]:
+        prepared = Prepared(**{**vars(self.prepared), "config": self.config.model_copy(update={"trials": trials})})
+        os.environ["XDG_CACHE_HOME"] = str(self.folder / f"cache-{name}")
+        began = time.monotonic()
+        tables = measure_tables(prepared, self.evaluator, Silent()) if strategy(name).needs_tables else None
+        search = strategy(name).begin(prepared.space, seed=seed, tables=tables)
+        tables_s = self._tables_s(name, time.monotonic() - began)
+        ledger = Ledger(RunDirectory.create(Path(tempfile.mkdtemp()) / "run"), prepared.objectives, search.suggest)
+        screen = Screening(tables, ledger.records) if tables else None
+        began = time.monotonic()
+        run_trials(prepared, self.evaluator, ledger, Silent(), search=search, screen=screen)
+        wall = time.monotonic() - began
+        ledger.close()
+        self.bench.say(f"{self.model} {self.recovery} {name} {seed}: {len(ledger.order)} recipes, {wall:.0f} s")
+        return {"tables_s": tables_s, "points": points([ledger.records[recipe] for recipe in ledger.order])}
+
+    def _tables_s(self, name: str, seconds: float) -> float:
+        """Of the first search; later ones find the tables in the cache, and are charged with them all the same."""
+        path = self.folder / f"tables-{name}.txt"
+        if not path.is_file():
+            path.write_text(str(seconds), encoding="utf-8")
+        return float(path.read_text(encoding="utf-8"))
+
+
+def points(records: list[TrialRecord]) -> list[dict[str, float | None]]:
+    """Seconds of every record, accuracy and share of those that were scored."""
+    return [
+        {
+            "seconds": sum(record.stages.values()),
+            "accuracy": record.score.accuracy if record.score else None,
+            "share": 1 / record.score.speedup if record.score else None,
+            "dense": float(record.recipe == DENSE),
+        }
+        for record in records
+    ]
+
+
+def curve(found: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Hypervolume and seconds after each evaluation in full."""
+    dense = next(point["accuracy"] for point in found["points"] if point["dense"])
+    volumes, seconds, spent, seen = [], [], found["tables_s"], []
+    for point in found["points"]:
+        spent += point["seconds"]
+        if point["accuracy"] is not None:
+            seen.append((1 - point["accuracy"], point["share"]))
+            volumes.append(hypervolume(seen, (1 - dense + CORNER, 1.0)) / CORNER)
+            seconds.append(spent)
+    return volumes, seconds
+
+
+def compared(bench: Bench, setting: Setting, found: dict[str, list[dict[str, Any]]]) -> None:
+    """Rows of all strategies, and how `guided` stands to those that were patient."""
+    curves = {name: [curve(one) for one in runs] for name, runs in found.items()}
+    for name, several in curves.items():
+        at = {f"at_{n}": interval([volumes[n - 1] for volumes, _ in several if len(volumes) >= n]) for n in COUNTS}
+        bench.row(
+            model=setting.model,
+            recovery=setting.recovery,
+            strategy=name,
+            seeds=len(several),
+            tables_s=round(found[name][0]["tables_s"], 1),
+            seconds=round(float(np.mean([seconds[-1] for _, seconds in several]))),
+            **{key: text for key, text in at.items() if text},
+        )
+    for rival in PATIENT:
+        if rival in curves and "guided" in curves:
+            against(bench, f"{setting.model} {setting.recovery}: guided", rival, curves["guided"], curves[rival])
+
+
+def against(bench: Bench, title: str, rival: str, ours: list[Any], theirs: list[Any]) -> None:
+    """Three figures: the hypervolume at the end of both, the least lead at any count from 20 on, and the seconds."""
+    end, long = min(len(volumes) for volumes, _ in ours), min(len(volumes) for volumes, _ in theirs)
+    our = np.mean([volumes[:end] for volumes, _ in ours], axis=0)
+    their = np.mean([volumes[:long] for volumes, _ in theirs], axis=0)
+    bench.figure(f"{title} at {end} / {rival} at {long}, hypervolume", float(our[-1] / their[-1]), goal=">= 1")
+    lead = min(float(our[n] / their[n]) for n in range(19, min(end, long)))
+    bench.figure(f"{title} / {rival} at the worst count from 20 on", lead, goal=">= 1")
+    level = min(our[-1], their[-1])
+    sooner = np.median([reached(one, level) for one in theirs]) / np.median([reached(one, level) for one in ours])
+    bench.figure(f"{title}, times sooner than {rival} at {level:.4f}", float(sooner), goal=">= 5")
+
+
+def reached(one: tuple[list[float], list[float]], level: float) -> float:
+    """Seconds until the hypervolume is ``level``; all of them where it never is."""
+    volumes, seconds = one
+    return next((at for volume, at in zip(volumes, seconds, strict=True) if volume >= level), seconds[-1])
+
+
+def interval(values: list[float]) -> str:
+    """Mean and 95 % interval over seeds."""
+    if len(values) < 2:
+        return f"{values[0]:.4f}" if values else ""
+    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+    return f"{np.mean(values):.4f} ±{half:.4f}"
+
+
+def run(bench: Bench, *, options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for model in ("digits",) if bench.quick else options.models.split(","):
+            for recovery in options.recovery.split(","):
+                setting = Setting(bench, model, recovery, options.out or Path(folder))
+                found: dict[str, list[dict[str, Any]]] = {}
+                for seed in range(1 if bench.quick else options.seeds):
+                    for name in options.strategies.split(","):
+                        trials = 10 if bench.quick else options.trials * (options.patience if name in PATIENT else 1)
+                        found.setdefault(name, []).append(setting.run(name, seed, trials))
+                compared(bench, setting, found)
+
+
+def arguments() -> argparse.Namespace:
+    """Those that only this benchmark has; they leave ``sys.argv``."""
+    parser = argparse.ArgumentParser(add_help=False)
+    known = sorted({one.name for one in strategies()} - {"guided"})
+    parser.add_argument("--models", default="digits,resnet20,resnet56")
+    parser.add_argument("--recovery", default="lstsq,none")
+    parser.add_argument("--strategies", default=",".join(["guided", *known]))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=60, help="evaluations in full of each search")
+    parser.add_argument("--patience", type=int, default=10, help="how many times as many tpe and nsga2 get")
+    parser.add_argument("--out", type=Path, help="keep evaluations and searches there, and go on from what is there")
+    found, sys.argv[1:] = parser.parse_known_args()
+    return found
+
+
+def _task(model: str) -> dict[str, Any]:
+    if model == "digits":
+        return {"task": "digits"}
+    given = Path(os.environ["AUTOPRUNE_CIFAR10"])
+    weights = given / "models" / f"cifar10_{model}.safetensors"
+    return {"task": "cifar10", "options": {"data": str(given / "cifar10"), "model": model, "weights": str(weights)}}
+
+
+if __name__ == "__main__":
+    main("Search efficiency", partial(run, options=arguments()))
