@@ -109,13 +109,24 @@ class PrunableGraph:
 
         As `macs`, but that what only a dropped branch reads is paid for all the same.
         """
+        return self._products([term for _, term in self._analysis.costs])
+
+    def parameters_by_units(self) -> Products:
+        """The same of parameters."""
+        state = self._captured.state
+        named = {id(value): name for name, value in state.items() if isinstance(value, nn.Parameter)}
+        axes = [zip(self._analysis.parameter_axes(name), state[name].shape, strict=True) for name in named.values()]
+        return self._products([list(term) for term in axes])
+
+    def _products(self, terms: Sequence[Sequence[tuple[Axis, int]]]) -> Products:
         less = np.array([self._less(*([group] if group.size > 1 else [])) for group in self.groups])
         known: dict[tuple[int, int], list[Affine]] = {}
-        for axis, size in (width for _, term in self._analysis.costs for width in term):
+        for axis, size in (width for term in terms for width in term):
             if (id(axis), size) not in known:
                 known[id(axis), size] = self._widths(axis, size, less)
-        terms = [[one for axis, size in term for one in known[id(axis), size]] for _, term in self._analysis.costs]
-        return Products.of(terms, len(self.groups))
+        return Products.of(
+            [[one for axis, n in term for one in known[id(axis), n]] for term in terms], len(self.groups)
+        )
 
     def _widths(self, axis: Axis, size: int, less: npt.NDArray[np.bool_]) -> list[Affine]:
         """An axis as a width, or as a product of widths where its groups multiply, as heads and their dimensions do.

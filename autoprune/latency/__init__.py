@@ -1,6 +1,6 @@
 """What cutting each group saves on one device: tables, measured end to end, and their bias."""
 
-from autoprune.latency.calibrate import FOR_A_SEARCH, Calibration, Effort, kept_units
+from autoprune.latency.calibrate import FOR_A_SEARCH, Calibration, Effort, arithmetic, kept_units
 from autoprune.latency.regress import NOISE, Z95, Arithmetic, Regression
 from autoprune.latency.store import Store
 from autoprune.latency.table import Bias, Cell, LatencyTable, Observation, PrecisionTable
@@ -19,5 +19,6 @@ __all__ = [
     "PrecisionTable",
     "Regression",
     "Store",
+    "arithmetic",
     "kept_units",
 ]

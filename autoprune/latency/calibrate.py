@@ -183,7 +183,7 @@ def arithmetic(evaluator: Evaluator, space: BoundSpace) -> Arithmetic:
         sizes={group.id: group.size for group in graph.groups},
         levels=space.levels,
         makes={group.id: f"{group.kind} {group.size} {group.macs} {len(group.members)}" for group in graph.groups},
-        macs=graph.macs_by_units(),
+        work=graph.macs_by_units(),
     )
 
 

@@ -47,13 +47,14 @@ class Arithmetic:
         sizes: group id -> units, in the order of the graph.
         levels: group id -> unit counts that may stay, ascending; only groups with a choice.
         makes: group id -> what groups that cost alike have in common.
-        macs: from units kept, (recipes, groups) in the order of ``sizes``, to multiply-accumulates, (recipes,).
+        work: from units kept, (recipes, groups) in the order of ``sizes``, to what the cost is expected to follow,
+            (recipes,): multiply-accumulates where it is latency.
     """
 
     sizes: Mapping[str, int]
     levels: Mapping[str, tuple[int, ...]]
     makes: Mapping[str, str]
-    macs: Callable[[Array], Array]
+    work: Callable[[Array], Array]
 
     @cached_property
     def places(self) -> list[tuple[str, int]]:
@@ -63,12 +64,12 @@ class Arithmetic:
     @cached_property
     def dense(self) -> float:
         """Multiply-accumulates of the whole model."""
-        return float(self.macs(self.units([{}]))[0])
+        return float(self.work(self.units([{}]))[0])
 
     @cached_property
     def alone(self) -> dict[tuple[str, int], float]:
         """Multiply-accumulates that each place removes by itself."""
-        left = self.macs(self.units([{group: units} for group, units in self.places]))
+        left = self.work(self.units([{group: units} for group, units in self.places]))
         return dict(zip(self.places, (self.dense - left).tolist(), strict=True))
 
     def units(self, recipes: Sequence[Kept]) -> Array:
@@ -80,11 +81,11 @@ class Arithmetic:
     def ratios(self, units: Array) -> Array:
         """The ratio of each place that a recipe has, not a number for the others: (recipes, places)."""
         after = np.tile(np.array(list(self.sizes.values()), dtype=float), (len(units), 1))
-        before, found = self.macs(after), []
+        before, found = self.work(after), []
         columns = {group: n for n, group in enumerate(self.sizes)}
         for group, levels in self.levels.items():
             after[:, columns[group]] = units[:, columns[group]]
-            left = self.macs(after)
+            left = self.work(after)
             for level in levels:
                 if level != self.sizes[group]:
                     here, alone = after[:, columns[group]] == level, self.alone[group, level]

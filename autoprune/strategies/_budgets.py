@@ -1,4 +1,4 @@
-"""The best recipe by a table of costs for a budget of latency."""
+"""The best recipe by a table of errors for a budget of latency, or of another cost."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from autoprune.space import BoundSpace
     from autoprune.strategies._tables import Costs, Tables
 
-LATENCY = "latency"
+SHARE = "share"
 CORRECTIONS = 4
 RESOLUTION = 4096
 
 
 @dataclass(frozen=True)
 class Budgets:
-    """Solves the knapsack of ``costs`` against the latency table.
+    """Solves the knapsack of ``costs`` against what cuts save.
 
     Attributes:
         bearable: the sum of costs beyond which no budget goes; infinite where every budget makes sense.
@@ -35,28 +35,28 @@ class Budgets:
     bearable: float = float("inf")
 
     def problem(self, precision: Precision, *, power: float = 1.0, weights: Sequence[float] | None = None) -> Problem:
-        """Costs and latency shares of one precision, levels as in ``space.levels``."""
-        regression, levels = self.tables.latency[precision], self.space.levels
+        """Costs and shares of one precision, levels as in ``space.levels``."""
+        regression, levels = self.tables.regressions[precision], self.space.levels
         costs = [np.array([self.costs[group][n] for n in known]) for group, known in levels.items()]
         spends = [
             # rounded, so that ties fall alike however the trials' corrections were summed
             np.array([0.0 if n == self.space.sizes[group] else -regression.saving(group, n)[0] for n in known]).round(9)
             for group, known in levels.items()
         ]
-        plain = Problem(costs=costs, spends={LATENCY: spends}, base_spends={LATENCY: float(regression.mean[0])})
+        plain = Problem(costs=costs, spends={SHARE: spends}, base_spends={SHARE: float(regression.mean[0])})
         return plain.transformed(power=power, coefficients=weights)
 
     def solve(
         self, precision: Precision, depth: float, *, power: float = 1.0, weights: Sequence[float] | None = None
     ) -> dict[str, int]:
-        """Units kept at a budget ``depth`` of the way (in ratios) from the dense latency to the least bearable one."""
+        """Units kept at a budget ``depth`` of the way (in ratios) from the dense share to the least bearable one."""
         problem = self.problem(precision, power=power, weights=weights)
         frontier = Frontier.of(problem, resolution=RESOLUTION)
         whole = self.tables.share({}, precision)[0]
         wanted = whole * (self._least(precision) / whole) ** depth
         budget, kept = wanted, dict[str, int]()
         for _ in range(CORRECTIONS):  # groups that meet in an operator save less together than the sum says
-            choice = frontier.at(budget) or problem.choice([int(row.argmin()) for row in problem.spends[LATENCY]])
+            choice = frontier.at(budget) or problem.choice([int(row.argmin()) for row in problem.spends[SHARE]])
             kept = self.kept(choice)
             budget += wanted - self.tables.share(kept, precision)[0]
         return kept

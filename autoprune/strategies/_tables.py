@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprune.latency import NOISE, Z95, Regression, kept_units
+from autoprune.pareto import OBJECTIVES, Objective, interval, value
 
 if TYPE_CHECKING:
     from autoprune.damage import DamageTable
     from autoprune.hardware import Precision
-    from autoprune.records import TrialRecord
+    from autoprune.records import Score, TrialRecord
 
     Array = npt.NDArray[np.float64]
     Costs = Mapping[str, Mapping[int, float]]
@@ -23,16 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tables:
-    """Latency and error tables of one model on one device; those of errors are measured when they are first asked for.
+    """What cuts cost and save, of one model on one device; error tables are measured when they are first asked for.
 
     Attributes:
-        latency: by precision, what cutting each group saves; as shares of the dense FP32 model's latency.
+        regressions: by precision, what cutting each group saves; as shares of what the dense FP32 model costs.
         measure_damage, measure_importance: give `damage` and `importance`.
+        cost: the objective whose savings these are.
+        whole: its value for the dense FP32 model, as `autoprune.pareto.value` gives it: 1 for latency.
     """
 
-    latency: Mapping[Precision, Regression]
+    regressions: Mapping[Precision, Regression]
     measure_damage: Callable[[], DamageTable]
     measure_importance: Callable[[], Costs]
+    cost: Objective = OBJECTIVES["latency_ms"]
+    whole: float = 1.0
 
     @cached_property
     def damage(self) -> Costs:
@@ -45,23 +50,25 @@ class Tables:
         return self.measure_importance()
 
     def learn(self, records: Iterable[TrialRecord]) -> None:
-        """Correct the latencies by what trials measured."""
+        """Correct the regressions by what trials measured."""
         for record in records:
-            if record.score and (regression := self.latency.get(record.recipe.precision)):
-                latency, dense_ms = record.score.latency, record.score.reference_ms
-                share = latency.median_ms / dense_ms
-                width = (latency.high_ms - latency.low_ms) / dense_ms
-                deviation = np.hypot(width / (2 * Z95), NOISE * share)
+            if record.score and (regression := self.regressions.get(record.recipe.precision)):
+                low, share, high = (number / self.whole for number in interval(record.score, self.cost))
+                deviation = np.hypot((high - low) / (2 * Z95), NOISE * share)
                 features = regression.features([kept_units(record.recipe)])
                 regression.learn(features, np.array([share]), np.array([deviation]))
 
+    def measured(self, score: Score) -> float:
+        """The share of the dense FP32 model's cost that was measured."""
+        return value(score, self.cost) / self.whole
+
     def shares(self, units: Array, precision: Precision) -> Array:
-        """Predicted shares of many recipes, from the units kept of all groups, (recipes, groups)."""
-        regression = self.latency[precision]
+        """Predicted shares of many recipes, from the units kept of all groups, (recipes, groups); an estimate."""
+        regression = self.regressions[precision]
         return regression.predict(regression.features_of(units))[0]
 
     def share(self, kept: Mapping[str, int], precision: Precision) -> tuple[float, float]:
-        """Predicted share of the dense FP32 model's latency and its standard deviation; an estimate."""
-        regression = self.latency[precision]
+        """The predicted share of one recipe and its standard deviation; an estimate."""
+        regression = self.regressions[precision]
         means, unsure = regression.predict(regression.features([kept]))
         return float(means[0]), float(unsure[0])

@@ -42,9 +42,10 @@ class GuidedSearch(Search):
 
     A question weighs some hundred recipes: the solver's answers, for all budgets, to sensitivities that are drawn
     around those of the error table (as SPDY does, Frantar and Alistarh 2022), and what is one step from the front.
-    Their latencies come from the latency table, which trials correct, their accuracies from a `Forecast`, which trials
-    teach; that with the largest expected gain is tried. (To climb from there to where the forecast is highest made
-    searches worse: it is to be trusted near what was tried and along the solver's answers, not everywhere.)
+    Their latencies (or another cost, where latency is no objective) come from the table, which trials correct, their
+    accuracies from a `Forecast`, which trials teach; that with the largest expected gain is tried. (To climb from there
+    to where the forecast is highest made searches worse: it is to be trusted near what was tried and along the solver's
+    answers, not everywhere.)
     """
 
     def __init__(self, space: BoundSpace, seed: int, tables: Tables) -> None:
@@ -129,7 +130,8 @@ class GuidedSearch(Search):
 
     def _forecast(self, scored: Sequence[TrialRecord], stairs: Stairs) -> Forecast:
         """Of those that lie least below the front, where they are many."""
-        below = [max(a for s, a in stairs if s <= 1 / r.score.speedup) - r.score.accuracy for r in scored if r.score]
+        shares = self._shares(scored)
+        below = [max(a for s, a in stairs if s <= share) - accuracy for share, accuracy in shares]
         learnt = [scored[n] for n in np.argsort(below, kind="stable")[:LEARNT]]
         rows = self.rows.of([record.recipe for record in learnt])
         accuracies = np.array([record.score.accuracy for record in learnt if record.score])
@@ -148,12 +150,16 @@ class GuidedSearch(Search):
         return found
 
     def _stairs(self, scored: Sequence[TrialRecord]) -> Stairs:
-        """The front as (latency share, accuracy), both ascending, above the floor."""
+        """The front as (share, accuracy), both ascending, above the floor."""
         stairs = [(0.0, self._floor)]
-        for share, accuracy in sorted((1 / r.score.speedup, r.score.accuracy) for r in scored if r.score):
+        for share, accuracy in sorted(self._shares(scored)):
             if accuracy > stairs[-1][1] and share < 1:
                 stairs.append((share, accuracy))
         return stairs
+
+    def _shares(self, scored: Sequence[TrialRecord]) -> Stairs:
+        """Measured share and accuracy of each."""
+        return [(self.tables.measured(record.score), record.score.accuracy) for record in scored if record.score]
 
     def _pool(self, scored: Sequence[TrialRecord], stairs: Stairs, rng: np.random.Generator) -> Integers:
         """What is weighed: solver answers for all budgets, and what is one step from the front."""
@@ -163,7 +169,7 @@ class GuidedSearch(Search):
                 kept = self._solved(precision, rng)
                 rows.append(self.rows.cut(kept, [[self.space.precisions.index(precision), 0, 0]] * len(kept)))
         steps = set(stairs)
-        members = [r.recipe for r in scored if r.score and (1 / r.score.speedup, r.score.accuracy) in steps]
+        members = [r.recipe for r, point in zip(scored, self._shares(scored), strict=True) if point in steps]
         return np.vstack([self.rows.labelled(np.vstack(rows)), self.rows.around(self.rows.of(members))])
 
     def _solved(self, precision: Precision, rng: np.random.Generator) -> list[dict[str, int]]:

@@ -57,6 +57,16 @@ def test_nothing_on_the_front_is_dominated(finished: autoprune.Run) -> None:
             assert not (slower and one["accuracy"] < other["accuracy"])
 
 
+def test_a_guided_search_plans_for_what_it_is_asked(quick: Arguments, tmp_path: Path) -> None:
+    goals = ("accuracy", "size_bytes")
+    run = autoprune.search(**quick, strategy="guided", trials=8, objectives=goals, out=tmp_path / "run", seed=1)
+    dense = run.document["baseline"]
+    # its first trials are the solver's answers to a ladder of budgets: of sizes, not of latencies
+    shares = sorted(r.score.size_bytes / dense["size_bytes"] for r in read_story(run.directory).records if r.score)
+    assert shares[0] < 0.2
+    assert len({round(share, 2) for share in shares}) >= 5
+
+
 def test_pareto_json_keeps_its_published_schema(finished: autoprune.Run) -> None:
     jsonschema.validate(json.loads((finished.directory / "pareto.json").read_text()), schema())
 

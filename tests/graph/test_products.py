@@ -1,4 +1,4 @@
-"""MACs of many candidates at once are those of each by itself."""
+"""MACs and parameters of many candidates at once are those of each by itself."""
 
 import numpy as np
 import pytest
@@ -17,6 +17,8 @@ def test_they_are_those_of_each_candidate_by_itself(name: str) -> None:
     units = np.array([[rng.integers(1, group.size + 1) for group in graph.groups] for _ in range(10)])
     each = [graph.macs({g.id: range(n) for g, n in zip(graph.groups, row, strict=True)}) for row in units]
     assert graph.macs_by_units()(units) == pytest.approx(each, rel=1e-9)
+    each = [graph.parameters({g.id: range(n) for g, n in zip(graph.groups, row, strict=True)}) for row in units]
+    assert graph.parameters_by_units()(units) == pytest.approx(each, rel=1e-9)
 
 
 def test_a_dropped_branch_costs_nothing() -> None:

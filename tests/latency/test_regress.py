@@ -26,7 +26,7 @@ ARITHMETIC = Arithmetic(
     sizes=SIZES,
     levels=LEVELS,
     makes={name: "stem" if name == "stem" else "block" for name in SIZES},
-    macs=lambda units: np.array([macs(dict(zip(SIZES, row, strict=True))) for row in units]),
+    work=lambda units: np.array([macs(dict(zip(SIZES, row, strict=True))) for row in units]),
 )
 
 

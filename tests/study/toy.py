@@ -48,7 +48,7 @@ def toy_tables() -> Tables:
         sizes=SPACE.sizes,
         levels=SPACE.levels,
         makes=dict.fromkeys("abcd", "toy"),
-        macs=lambda units: units.sum(axis=1),
+        work=lambda units: units.sum(axis=1),
     )
     table = DamageTable(criterion="l2", recover="none", samples=1, damage=damage)
     latency = {"fp32": Regression(arithmetic, 1.0), "int8": Regression(arithmetic, 0.4)}
