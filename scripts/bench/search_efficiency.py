@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -193,11 +194,19 @@ def run(bench: Bench, *, options: argparse.Namespace) -> None:
             for recovery in options.recovery.split(","):
                 setting = Setting(bench, model, recovery, options.out or Path(folder))
                 found: dict[str, list[dict[str, Any]]] = {}
-                for seed in range(1 if bench.quick else options.seeds):
-                    for name in options.strategies.split(","):
-                        trials = 10 if bench.quick else options.trials * (options.patience if name in PATIENT else 1)
-                        found.setdefault(name, []).append(setting.run(name, seed, trials))
+                for name, seed, trials in searches(options, quick=bench.quick):
+                    found.setdefault(name, []).append(setting.run(name, seed, trials))
                 compared(bench, setting, found)
+
+
+def searches(options: argparse.Namespace, *, quick: bool) -> Iterator[tuple[str, int, int]]:
+    """Strategy, seed, evaluations; one seed of all before the next, so that what is stopped early compares."""
+    for seed in range(1 if quick else options.seeds):
+        for name in options.strategies.split(","):
+            if name not in PATIENT:
+                yield name, seed, 10 if quick else options.trials
+            elif quick or seed < options.patient_seeds:
+                yield name, seed, 10 if quick else options.trials * options.patience
 
 
 def arguments() -> argparse.Namespace:
@@ -210,6 +219,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=60, help="evaluations in full of each search")
     parser.add_argument("--patience", type=int, default=10, help="how many times as many tpe and nsga2 get")
+    parser.add_argument("--patient-seeds", type=int, default=3, help="how many seeds these get, at most")
     parser.add_argument("--out", type=Path, help="keep evaluations and searches there, and go on from what is there")
     found, sys.argv[1:] = parser.parse_known_args()
     return found
