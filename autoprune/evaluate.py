@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from autoprune.compress import Saliencies, compress, quantize_onnx, select
+from autoprune.compress import Saliencies, compress, cut, quantize_onnx, select
 from autoprune.compress.batches import seeded, take
 from autoprune.devices import Device, measure_together
 from autoprune.errors import AutopruneError, StageError
@@ -172,7 +172,7 @@ class Evaluator:
         enter("cut")
         saved = self._weights(recipe.id)
         if saved.is_file():
-            module = self.graph.cut(select(recipe, self.saliencies))
+            module = cut(self.graph, select(recipe, self.saliencies))
             load_model(module, saved)
             return module.eval()
         module = compress(self.graph, recipe, task=self.task, saliencies=self.saliencies, notify=enter)
@@ -204,7 +204,7 @@ class Evaluator:
     def sketch(self, recipe: Recipe) -> Artifact:
         """An artifact with the recipe's shapes and precision, to be timed and nothing else: its weights are as cut."""
         keep = select(recipe, self.saliencies)
-        module = self.graph.cut(keep).eval()
+        module = cut(self.graph, keep)
         artifact = self.exporter.export(module, self.work / f"sketch-{recipe.id}.onnx", keep=keep)
         return _in_precision(artifact, recipe, [tuple(array[:SKETCH_SAMPLES] for array in self._calibration[0])])
 

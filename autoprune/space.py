@@ -230,11 +230,11 @@ class BoundSpace:
         return self.answers(self.near(ratio, whole=whole), precision=precision)
 
     def near(self, ratio: float, *, whole: Collection[str] = ()) -> dict[str, int]:
-        """For each group with a choice, its level nearest to ``ratio``; all units of those in ``whole``."""
+        """For each group with a choice, its level nearest to ``ratio``, never none; all units of those in ``whole``."""
         kept = {}
         for group, levels in self.levels.items():
             wanted = self.sizes[group] * (1.0 if group in whole else ratio)
-            kept[group] = min(levels, key=lambda units: (abs(units - wanted), -units))
+            kept[group] = min(filter(None, levels), key=lambda units: (abs(units - wanted), -units))
         return kept
 
 

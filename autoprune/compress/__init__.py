@@ -4,6 +4,7 @@ from autoprune.compress.criteria import Criterion, criteria, criterion
 from autoprune.compress.pipeline import Saliencies, compress, select
 from autoprune.compress.quantize import quantize_onnx
 from autoprune.compress.recover import Recovery, Reference, recoveries, recovery
+from autoprune.compress.silence import cut
 
 __all__ = [
     "Criterion",
@@ -13,6 +14,7 @@ __all__ = [
     "compress",
     "criteria",
     "criterion",
+    "cut",
     "quantize_onnx",
     "recoveries",
     "recovery",

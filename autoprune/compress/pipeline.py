@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from autoprune.compress.criteria import criterion
 from autoprune.compress.recover import Reference, recovery
+from autoprune.compress.silence import cut
 from autoprune.errors import PruneError, StageError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def compress(
     tell = notify or (lambda stage: None)
     tell("cut")
     keep = select(recipe, saliencies)
-    model = graph.cut(keep).eval()
+    model = cut(graph, keep)
     if not recipe.recover:
         return model
     tell("recover")

@@ -8,7 +8,6 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from autoprune.compress import compress
 from autoprune.damage.divergence import Divergence
 from autoprune.damage.table import DamageTable
 from autoprune.errors import StageError
-from autoprune.files import write_whole
+from autoprune.files import code_digest, write_whole
 
 if TYPE_CHECKING:
     from autoprune.compress import Saliencies
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from autoprune.space import BoundSpace
     from autoprune.task import Task
 
-PACKAGE = Path(__file__).parents[1]
-MEASURES = ("graph", "compress", "damage")
+ROOMS = ("graph", "compress", "damage")  # whose code decides what a cut does to the output
 WORST = 1e3  # stands for an output that is not finite, or a cut that cannot be made
 
 
@@ -86,17 +84,6 @@ def _damage(graph: PrunableGraph, recipe: Recipe, task: Task, saliencies: Salien
         return WORST
 
 
-def measured_by(package: Path = PACKAGE) -> str:
-    """SHA-256 over autoprune's version and the code that decides what a cut does to the output; some milliseconds."""
-    digest = hashlib.sha256()
-    with contextlib.suppress(PackageNotFoundError):  # a checkout that is not installed
-        digest.update(version("autoprune").encode())
-    for room in MEASURES:
-        for path in sorted((package / room).rglob("*.py")):
-            digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
 class Known:
     """Damages by recipe id, in one file that is written anew after every change."""
 
@@ -109,7 +96,7 @@ class Known:
     @classmethod
     def of(cls, fingerprints: Mapping[str, str]) -> Known:
         """The user's cache for this code, these weights and this data; and for autoprune's own code."""
-        parts = {key: fingerprints[key] for key in ("code", "weights", "data")} | {"measured_by": measured_by()}
+        parts = {key: fingerprints[key] for key in ("code", "weights", "data")} | {"measured_by": code_digest(*ROOMS)}
         name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         return cls(platformdirs.user_cache_path("autoprune") / "damage" / f"{name}.json")
 

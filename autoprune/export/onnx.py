@@ -1,8 +1,9 @@
 """nn.Module -> one ONNX file, by ``torch.onnx`` (dynamo) and ONNX Script's optimizer.
 
 Two steps. `translate` gives a graph whose weights are still the user's tensors under the user's names; `finish` folds
-BatchNormalization and transposed weights, drops everything that is not arithmetic, and writes the file. Between the
-two, ``autoprune.export.fast`` exchanges weights and sizes, so that a fresh and a fast export end in the same graph.
+BatchNormalization and transposed weights, drops what changes nothing and what is not arithmetic, and writes the file.
+Between the two, ``autoprune.export.fast`` exchanges weights and sizes, so that a fresh and a fast export end in the
+same graph.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.fx import Graph
 
 from autoprune.errors import StageError
+from autoprune.export.identities import remove_identities
 from autoprune.files import write_whole
 from autoprune.records import Artifact
 
@@ -93,6 +95,7 @@ def finish(model: onnx_ir.Model, path: Path) -> Artifact:
     with quiet():
         RewriteRuleSet(rules).apply_to_model(model)
         fold_constants(model, onnx_shape_inference=False, should_fold=lambda node: node.op_type == "Transpose" or None)
+        remove_identities(model)
         RemoveUnusedNodesPass()(model)
         CommonSubexpressionEliminationPass()(model)
     try:

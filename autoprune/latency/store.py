@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 from pydantic import ValidationError
 
-from autoprune.files import write_whole
+from autoprune.files import code_digest, write_whole
 from autoprune.latency.table import Observation
 
 if TYPE_CHECKING:
     from autoprune.devices import Device
     from autoprune.records import Artifact
+
+ROOMS = ("graph", "compress", "export")  # whose code decides what is timed
 
 
 class Store:
@@ -27,9 +29,10 @@ class Store:
 
     @classmethod
     def of(cls, device: Device, dense: Artifact) -> Store:
-        """The user's cache for this device, its options, and this model, by `structure`."""
+        """The user's cache for this device, its options, this model, by `structure`, and autoprune's code that exports."""
         options = device.profile.options.model_dump_json()
-        key = hashlib.sha256(f"{device.fingerprint} {options} {structure(dense)}".encode()).hexdigest()[:16]
+        parts = (device.fingerprint, options, structure(dense), code_digest(*ROOMS))
+        key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
         return cls(platformdirs.user_cache_path("autoprune") / "latency" / key)
 
     @property

@@ -72,26 +72,37 @@ class Forecast:
         return found
 
 
-def expected_gain(stairs: Sequence[tuple[float, float]], shares: Array, means: Array, deviations: Array) -> Array:
+def expected_gain(
+    stairs: Sequence[tuple[float, float]], shares: Array, means: Array, deviations: Array, *, at_most: float = np.inf
+) -> Array:
     """By how much the area under the front is expected to grow, up to a latency share of 1: (candidates,).
 
     Args:
         stairs: the front as (share, accuracy), ascending; the first, at share 0, has the least accuracy that counts.
         shares: of the candidates, taken as certain.
         means, deviations: of their accuracies.
+        at_most: the accuracy beyond which nothing counts.
 
     Source: expected hypervolume improvement (Emmerich, Deutz and Klinkenberg 2011). With one certain objective it is a
     sum of expected improvements (Jones, Schonlau and Welch 1998), one for each step.
     """
-    from scipy.special import ndtr
-
     gain: Array = np.zeros(len(shares))
     ends = [share for share, _ in stairs[1:]] + [1.0]
+    beyond = _improvement(means, deviations, at_most) if np.isfinite(at_most) else 0.0
     for (start, accuracy), end in zip(stairs, ends, strict=True):
-        width = np.clip(end - np.maximum(start, shares), 0.0, None)
-        z = (means - accuracy) / deviations
-        gain += width * deviations * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
+        if accuracy < at_most:
+            width = np.clip(end - np.maximum(start, shares), 0.0, None)
+            gain += width * (_improvement(means, deviations, accuracy) - beyond)
     return gain
+
+
+def _improvement(means: Array, deviations: Array, over: float) -> Array:
+    """The expectation of how much a normal variable exceeds ``over``, or of nothing where it does not."""
+    from scipy.special import ndtr
+
+    z = (means - over) / deviations
+    found: Array = deviations * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
+    return found
 
 
 def _squares(one: Array, other: Array) -> Array:

@@ -67,8 +67,8 @@ class GuidedSearch(Search):
         self.records.update(new)
 
     def propose(self, question: int) -> Answers | None:
-        opening = next((recipe for recipe in self._opening if recipe.id not in self.records), None)
-        recipe = opening or self._most_promising(np.random.default_rng(question_seed(self.seed, question)))
+        left = (recipe for recipe in self._opening if recipe.id not in self.records and not self._hopeless(recipe))
+        recipe = next(left, None) or self._most_promising(np.random.default_rng(question_seed(self.seed, question)))
         if recipe is None:
             return None
         label = self.space.label(recipe)
@@ -87,6 +87,11 @@ class GuidedSearch(Search):
         found = [self.rows.recipe(row) for row in self.rows.cut(kept, [label] * len(kept))]
         return list({recipe.id: recipe for recipe in found if recipe.choices}.values())
 
+    def _hopeless(self, recipe: Recipe) -> bool:
+        """Whether something slower was already too bad to count."""
+        share = self.tables.share(kept_units(recipe), recipe.precision)[0]
+        return any(one >= share and accuracy < self._floor for one, accuracy in self._shares(self._scored))
+
     @property
     def _believable(self) -> list[Precision]:
         """Precisions in which the dense model is; all where none was tried."""
@@ -95,10 +100,14 @@ class GuidedSearch(Search):
         return [p for p in self.space.precisions if p in good] or list(self.space.precisions)
 
     @property
+    def _dense(self) -> float:
+        """The best accuracy of a dense model; what a smaller one has beyond that is luck."""
+        return max((r.score.accuracy for r in self._scored if r.score and not r.recipe.choices), default=np.inf)
+
+    @property
     def _floor(self) -> float:
         """The least accuracy that counts."""
-        whole = [r.score.accuracy for r in self._scored if r.score and not r.recipe.choices]
-        return max(whole) - (1 - BELIEVABLE) * abs(max(whole)) if whole else 0.0
+        return self._dense - (1 - BELIEVABLE) * abs(self._dense) if np.isfinite(self._dense) else 0.0
 
     @property
     def _scored(self) -> list[TrialRecord]:
@@ -126,7 +135,8 @@ class GuidedSearch(Search):
         for n, precision in enumerate(self.space.precisions):
             if (here := rows[:, -LABELS] == n).any():
                 shares[here] = self.tables.shares(units[here], precision)
-        return expected_gain(stairs, shares, *forecast.predict(self._points(rows), rows[:, -LABELS:]))
+        means, deviations = forecast.predict(self._points(rows), rows[:, -LABELS:])
+        return expected_gain(stairs, shares, means, deviations, at_most=self._dense)
 
     def _forecast(self, scored: Sequence[TrialRecord], stairs: Stairs) -> Forecast:
         """Of those that lie least below the front, where they are many."""

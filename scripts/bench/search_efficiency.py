@@ -1,9 +1,9 @@
 """How fast each strategy's front grows: hypervolume over evaluations and over seconds, tables included.
 
 Digits, and the CIFAR-10 ResNets where AUTOPRUNE_CIFAR10 names their folder (see ``main_job.py``); with closed-form
-recovery and without any. The hypervolume is that of (accuracy, measured share of the dense latency) above the corner of
-ten points below the dense accuracy and the dense latency, as a share of the box from there to the dense accuracy at no
-latency.
+recovery and without any. The hypervolume is that of (accuracy, measured share of the dense latency) in the box from ten
+points below the dense accuracy up to it, and from the dense latency down to none, as a share of the box; an accuracy
+above the dense model's counts as the dense model's.
 
 What one search has evaluated is not evaluated again for the next: every search is charged with the seconds that the
 evaluation took when it was made, and candidates that a search screens by itself with those of its screening. Everything
@@ -45,7 +45,7 @@ SPACES = {"lstsq": "[{methods: [lstsq]}, {methods: [lstsq, bn]}]", "none": "[{me
 SPACE = """\
 name: {name}
 description: the default space with one kind of recovery
-keep: {{min: 0.125, levels: 8}}
+keep: {{min: 0.125, levels: 8, drop: true}}
 criterion: [l2, obs_l2]
 recover: {recover}
 """
@@ -136,7 +136,7 @@ def curve(found: dict[str, Any]) -> tuple[list[float], list[float]]:
     for point in found["points"]:
         spent += point["seconds"]
         if point["accuracy"] is not None:
-            seen.append((1 - point["accuracy"], point["share"]))
+            seen.append((1 - min(point["accuracy"], dense), point["share"]))
             volumes.append(hypervolume(seen, (1 - dense + CORNER, 1.0)) / CORNER)
             seconds.append(spent)
     return volumes, seconds

@@ -1,4 +1,4 @@
-"""Recoveries of a model in which a residual branch was dropped: its constant is what the branch said on average."""
+"""Models in which a residual branch was dropped: what was added is nothing now, what was a factor stays its average."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ INPUTS = torch.randn(64, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
 class Residual(nn.Module):
-    """A branch that ends in a BatchNorm, then one that ends in a bias, then one that ends in neither."""
+    """A branch that ends in a BatchNorm, then a gate that ends in a bias, then a branch that ends in neither."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         x = functional.relu(self.first(x) + x)
-        x = functional.relu(self.second(x) + x).flatten(2).transpose(1, 2)
+        x = (self.second(x).sigmoid() * x).flatten(2).transpose(1, 2)
         return self.head(self.third(x) + x)[:, 0]
 
 
@@ -77,31 +77,39 @@ def test_every_branch_can_be_dropped(graph: PrunableGraph) -> None:
     assert {group.id for group in graph.groups if group.droppable} == {"first.0", "second.0", "third.0"}
 
 
-@pytest.mark.parametrize("methods", [("lstsq",), ("bn",), ("lstsq", "bn")], ids="+".join)
-def test_a_norm_holds_the_mean_of_the_branch(model: nn.Module, graph: PrunableGraph, methods: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("methods", [(), ("lstsq",), ("bn",), ("lstsq", "bn"), ("finetune",), ("distil",)], ids=str)
+def test_what_was_added_adds_nothing_and_stays_so(graph: PrunableGraph, methods: tuple[str, ...]) -> None:
+    trains = bool({"finetune", "distil"} & {*methods})
+    cut = recovered(graph, {"first.0": 0, "third.0": 0}, *methods, epochs=2.0 if trains else 0.0)
+    assert torch.equal(normed(cut), torch.zeros(6))
     with torch.no_grad():
-        mean = model.first(model.stem(INPUTS)).mean((0, 2, 3))
-    assert not torch.allclose(normed(recovered(graph, {"first.0": 0})), mean, atol=0.05)
-    assert torch.allclose(normed(recovered(graph, {"first.0": 0}, *methods)), mean, atol=1e-3)
+        x = functional.relu(functional.conv2d(INPUTS, *(cut.get_parameter(f"stem.{n}") for n in ("weight", "bias"))))
+        layers = [[cut.get_parameter(f"second.{n}.{what}") for what in ("weight", "bias")] for n in (0, 2)]
+        gate = functional.conv2d(functional.conv2d(x, *layers[0]).relu(), *layers[1]).sigmoid()
+        head = [cut.get_parameter(f"head.{what}") for what in ("weight", "bias")]
+        expected = functional.linear((gate * x)[:, :, 0, 0], *head)
+    assert torch.allclose(cut.eval()(INPUTS), expected, atol=1e-5)
 
 
-def test_a_bias_holds_the_mean_of_the_branch(model: nn.Module, graph: PrunableGraph) -> None:
+def test_a_bias_holds_the_mean_of_a_factor(model: nn.Module, graph: PrunableGraph) -> None:
     cut = recovered(graph, {"second.0": 0}, "lstsq")
+    assert torch.allclose(cut.get_parameter("second.2.bias"), mean_gate(model), atol=1e-4)
+    assert "second.2.weight" not in cut.state_dict()
+
+
+def mean_gate(model: nn.Module) -> Tensor:
+    """What the gate is before its sigmoid, on average."""
     with torch.no_grad():
         x = model.stem(INPUTS)
-        mean = model.second(functional.relu(model.first(x) + x)).mean((0, 2, 3))
-    assert torch.allclose(cut.get_parameter("second.2.bias"), mean, atol=1e-4)
-    assert "second.2.weight" not in cut.state_dict()
+        return model.second(functional.relu(model.first(x) + x)).mean((0, 2, 3))
 
 
 def test_the_mean_is_of_the_units_that_remain(model: nn.Module, graph: PrunableGraph) -> None:
     saliencies = Saliencies(graph, task_of(INPUTS))
     saliencies.of("l2")["stem"].copy_(torch.tensor([0.0, 1, 0, 1, 0, 1]))
-    recipe = Recipe(choices={"first.0": Keep(units=0), "stem": Keep(units=3)}, recover=("lstsq",))
+    recipe = Recipe(choices={"second.0": Keep(units=0), "stem": Keep(units=3)}, recover=("lstsq",))
     cut = compress(graph, recipe, task=task_of(INPUTS), saliencies=saliencies)
-    with torch.no_grad():
-        mean = model.first(model.stem(INPUTS)).mean((0, 2, 3))
-    assert torch.allclose(normed(cut), mean[[1, 3, 5]], atol=1e-4)
+    assert torch.allclose(cut.get_parameter("second.2.bias"), mean_gate(model)[[1, 3, 5]], atol=1e-4)
 
 
 def test_where_the_mean_has_nowhere_to_stay_the_layers_behind_answer_for_it(graph: PrunableGraph) -> None:
@@ -115,9 +123,8 @@ def test_where_the_mean_has_nowhere_to_stay_the_layers_behind_answer_for_it(grap
 def test_what_is_left_is_trained(graph: PrunableGraph, method: str) -> None:
     units = {"first.0": 0, "second.0": 0, "third.0": 0}
     before, after = recovered(graph, units), recovered(graph, units, method, epochs=2)
-    for name in ("first.4.bias", "second.2.bias", "stem.weight"):
+    for name in ("second.2.bias", "stem.weight"):
         assert not torch.equal(before.get_parameter(name), after.get_parameter(name))
-    assert torch.equal(before.get_buffer("first.4.running_mean"), after.get_buffer("first.4.running_mean"))
 
 
 def test_activations_that_are_not_finite_are_told(graph: PrunableGraph) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.compress import quantize_onnx
+from autoprune.compress import cut, quantize_onnx
 from autoprune.export import Exporter, dropped, export_fresh
 from autoprune.graph.model import PrunableGraph
 from tests.export.test_fast import IMAGES, VisionTransformer, error_of, lively
@@ -73,6 +73,32 @@ def test_an_addition_is_left_of_a_block(exporter: Exporter, resnet: PrunableGrap
     path = exporter.export(resnet.cut(keep).eval(), tmp_path / "cut.onnx", keep=keep).path
     assert operators(path) == dense - Counter({"Conv": 6, "Relu": 3})
     assert not [value.name for value in onnx.load(path).graph.initializer if value.name.startswith("layer")]
+
+
+def test_nothing_is_left_of_a_block_that_adds_nothing(
+    exporter: Exporter, resnet: PrunableGraph, tmp_path: Path
+) -> None:
+    dense = operators(exporter.export(resnet.module().eval(), tmp_path / "dense.onnx").path)
+    keep = {"layer1.0.conv1": ()}
+    module = cut(resnet, keep)
+    fast = exporter.export(module, tmp_path / "fast.onnx", keep=keep)
+    fresh = export_fresh(module, (IMAGES,), tmp_path / "fresh.onnx")
+    assert operators(fast.path) == operators(fresh.path) == dense - Counter({"Conv": 2, "Relu": 2, "Add": 1})
+    for artifact in (fast, fresh):
+        assert error_of(artifact.path, module, torch.cat([IMAGES, IMAGES[:1]])) < 1e-4
+
+
+def test_an_addition_of_zeros_that_widens_stays(tmp_path: Path) -> None:
+    class Widening(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.zeros = nn.Conv2d(3, 1, 1), nn.Parameter(torch.zeros(1, 4, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.conv(x).relu().relu() + self.zeros).tanh()
+
+    artifact = export_fresh(Widening().eval(), (IMAGES,), tmp_path / "model.onnx")
+    assert operators(artifact.path) == Counter({"Conv": 1, "Relu": 1, "Add": 1, "Tanh": 1})
 
 
 def test_a_dropped_branch_can_be_quantised(resnet: PrunableGraph, tmp_path: Path) -> None:

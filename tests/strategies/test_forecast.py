@@ -68,5 +68,15 @@ def test_the_expected_gain_is_the_integral_over_the_forecast() -> None:
         assert gain == pytest.approx(wanted, rel=1e-4)
 
 
+def test_beyond_what_counts_nothing_is_gained() -> None:
+    shares, means, deviations = np.array([0.5]), np.array([0.9]), np.array([0.02])
+    open_ended = expected_gain([(0.0, 0.8)], shares, means, deviations)
+    capped = expected_gain([(0.0, 0.8)], shares, means, deviations, at_most=0.9)
+    wanted, _ = quad(lambda a: 0.5 * (min(a, 0.9) - 0.8) * norm.pdf(a, 0.9, 0.02), 0.8, 1.0)
+    assert capped[0] == pytest.approx(wanted, rel=1e-3)
+    assert capped[0] < open_ended[0]
+    assert expected_gain([(0.0, 0.95)], shares, means, deviations, at_most=0.9)[0] == 0
+
+
 def test_what_is_slower_than_the_dense_model_gains_nothing() -> None:
     assert expected_gain([(0.0, 0.8)], np.array([1.1]), np.array([0.99]), np.array([0.01])) == pytest.approx(0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autoprune.compress.interpret import calls, graph_of, is_call, tensor_name
+from autoprune.compress.interpret import graph_of, tensor_name
+from autoprune.compress.silence import Ending, endings
 from autoprune.errors import StageError
-from autoprune.graph.net import batch_norm, constant
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
@@ -48,17 +48,21 @@ class DroppedLayer:
 
 
 def dropped_layers(model: nn.Module, reference: Reference) -> list[DroppedLayer]:
-    """The layers of the dense model that are a constant in the cut one, where a tensor of their own can hold it."""
+    """The layers of the dense model that are a constant in the cut one which a tensor of their own can hold.
+
+    But for those that add nothing, which `autoprune.compress.silence` sees to.
+    """
     dense = {tensor_name(node.args[1]): node for node in graph_of(reference.dense).nodes if len(node.args) > 1}
-    found = [_layer(model, node, dense[str(node.args[2])], reference) for node in calls(model, constant)]
+    heard = [ending for ending in endings(model) if not ending.silent]
+    found = [_layer(model, ending, dense[str(ending.node.args[2])], reference) for ending in heard]
     return [layer for layer in found if layer.bias is not None or layer.running_mean is not None]
 
 
-def _layer(model: nn.Module, node: fx.Node, dense: fx.Node, reference: Reference) -> DroppedLayer:
-    value, _, weight = node.args
-    bias, mean = tensor_name(value), _following_mean(node)
+def _layer(model: nn.Module, ending: Ending, dense: fx.Node, reference: Reference) -> DroppedLayer:
+    value, _, weight = ending.node.args
+    bias, mean = tensor_name(value), tensor_name(ending.norm.args[3]) if ending.norm is not None else None
     parameters = dict(model.named_parameters())
-    alone = bias in parameters and len(node.all_input_nodes[0].users) == 1
+    alone = bias in parameters and len(ending.node.all_input_nodes[0].users) == 1
     return DroppedLayer(
         dense_node=dense.name,
         operator=dense.target,
@@ -66,9 +70,3 @@ def _layer(model: nn.Module, node: fx.Node, dense: fx.Node, reference: Reference
         running_mean=model.get_buffer(mean) if mean and not alone else None,
         rows=reference.rows.get(str(weight)),
     )
-
-
-def _following_mean(node: fx.Node) -> str | None:
-    """The running mean of the BatchNorm that alone reads this constant."""
-    reader = next(iter(node.users)) if len(node.users) == 1 else node
-    return tensor_name(reader.args[3]) if is_call(reader, batch_norm) else None

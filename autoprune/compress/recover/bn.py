@@ -38,9 +38,11 @@ class BatchNormReestimation:
         import torch
 
         from autoprune.compress.interpret import Interpreter, calls, tensor_name
+        from autoprune.compress.silence import endings
         from autoprune.graph.net import batch_norm
 
-        nodes = calls(model, batch_norm)
+        silent = [ending.norm for ending in endings(model) if ending.silent]
+        nodes = [node for node in calls(model, batch_norm) if node not in silent]
         if not nodes:
             return
         left = {tensor_name(node.args[3]) for node in nodes}  # a dropped branch takes its layers along

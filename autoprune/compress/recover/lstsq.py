@@ -33,8 +33,8 @@ class LeastSquares:
     left by ``damping`` times their mean diagonal. A layer that kept all its inputs is left alone when it has fewer than
     ``rows_per_input`` positions for each weight of an output: a head that sees each sample once would lose accuracy.
     A layer without a bias takes the constant part into the BatchNorm that follows it. No layer's calibration error
-    grows: one that would is left as it was. A layer that ends a dropped branch has no input left: the
-    constant part, the mean of the dense outputs, is all there is.
+    grows: one that would is left as it was. A layer that ends a dropped branch has no input left: where it
+    does not add nothing, the constant part, the mean of the dense outputs, is all there is.
 
     Source: He, Zhang and Sun 2017, "Channel Pruning for Accelerating Very Deep Neural Networks", section 3.1 and what
     it says of residual branches.
