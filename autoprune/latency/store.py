@@ -29,7 +29,7 @@ class Store:
 
     @classmethod
     def of(cls, device: Device, dense: Artifact) -> Store:
-        """The user's cache for this device, its options, this model, by `structure`, and autoprune's code that exports."""
+        """The user's cache for this device, its options, this model, by `structure`, and the code that exports it."""
         options = device.profile.options.model_dump_json()
         parts = (device.fingerprint, options, structure(dense), code_digest(*ROOMS))
         key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
