@@ -14,7 +14,7 @@ def search(
     option: TaskOptions = None,
     target: TargetOption = "cpu",
     space: SpaceOption = "default",
-    strategy: Annotated[str, typer.Option(help="How recipes are chosen (see 'autoprune strategies').")] = "tpe",
+    strategy: Annotated[str, typer.Option(help="How recipes are chosen (see 'autoprune strategies').")] = "guided",
     trials: Annotated[int, typer.Option(min=1, help="Recipes to try, the dense model among them.")] = 40,
     objectives: Annotated[
         str,

@@ -7,10 +7,11 @@ import hashlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import platformdirs
 
 from autoprune.compress import compress
@@ -37,12 +38,14 @@ def measure_damage(
     *,
     saliencies: Saliencies,
     fingerprints: Mapping[str, str],
+    most: int | None = None,
     say: Callable[[str], None] = lambda text: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> DamageTable:
     """The table of ``space``'s first criterion and first way to recover, those that need no training preferred.
 
-    ``say`` hears what is done now, ``tell`` once how long it will take.
+    Where there are more than ``most`` cuts, as many are measured as each group has its share of, one at least, and the
+    damage of the levels between them is interpolated. ``say`` hears what is done now, ``tell`` once how long it takes.
 
     What was measured for the same code, weights and data is read from the user's cache.
     """
@@ -52,12 +55,14 @@ def measure_damage(
     known = Known.of(fingerprints)
     divergence = Divergence(graph, task)
     damage: dict[str, dict[int, float]] = defaultdict(dict)
+    every = sum(len(levels) - 1 for levels in space.levels.values())
+    share = None if most is None or every <= most else max(1, most // len(space.levels))
     cuts = {
         (group, units): space.recipe({group: units}, criterion=criterion, precision="fp32", recover=recover)
         for group, levels in space.levels.items()
-        for units in levels
+        for units in spread([n for n in levels if n != space.sizes[group]], share)
     }
-    todo = [recipe for recipe in cuts.values() if recipe.choices and recipe.id not in known.values]
+    todo = [recipe for recipe in cuts.values() if recipe.id not in known.values]
     saliencies.warm([criterion] if todo else [], seed=space.seed)  # so that the first cut costs what all others do
     for n, recipe in enumerate(todo):
         say(f"measuring damage, {len(todo) - n} cuts left")
@@ -67,14 +72,38 @@ def measure_damage(
             seconds = (len(todo) - 1) * (time.monotonic() - cut)
             tell(f"The error table is measured now: {len(todo)} cuts, about {seconds:.0f} s.")
     for (group, units), recipe in cuts.items():
-        damage[group][units] = known.values[recipe.id] if recipe.choices else 0.0
+        damage[group][units] = known.values[recipe.id]
     return DamageTable(
         criterion=criterion,
         recover=recover,
         samples=divergence.samples,
-        damage=damage,
+        damage={name: filled(damage[name], levels, space.sizes[name]) for name, levels in space.levels.items()},
         seconds=time.monotonic() - began,
     )
+
+
+def spread(levels: Sequence[int], count: int | None) -> list[int]:
+    """At most ``count`` of the levels, evenly spread, the lowest among them."""
+    if count is None or count >= len(levels):
+        return list(levels)
+    return [levels[round(n * (len(levels) - 1) / max(count - 1, 1))] for n in range(count)]
+
+
+def filled(known: Mapping[int, float], levels: Sequence[int], size: int) -> dict[int, float]:
+    """The damage of every level, from that of some.
+
+    It grows with a power of the share of units that goes: between two known levels that which joins them, elsewhere the
+    square.
+    """
+    gone = {1 - units / size: max(damage, 1e-12) for units, damage in known.items()}
+    xs, ys = np.log(sorted(gone)), np.log([gone[x] for x in sorted(gone)])
+
+    def at(units: int) -> float:
+        x = np.log(1 - units / size)
+        beyond = 2 * (x - np.clip(x, xs[0], xs[-1]))
+        return float(np.exp(np.interp(x, xs, ys) + beyond))
+
+    return {units: known.get(units, 0.0 if units == size else at(units)) for units in levels}
 
 
 def _damage(graph: PrunableGraph, recipe: Recipe, task: Task, saliencies: Saliencies, divergence: Divergence) -> float:

@@ -25,7 +25,7 @@ class SearchConfig(Strict):
     task_options: dict[str, str] = Field(default_factory=dict)
     profile: HardwareProfile
     space: SearchSpace
-    strategy: str = "tpe"
+    strategy: str = "guided"
     trials: PositiveInt = 40
     objectives: tuple[str, ...] = ("accuracy", "latency_ms")
     goals: Goals = Goals()

@@ -53,7 +53,7 @@ class Effort:
     seed: int = 0
 
 
-FOR_A_SEARCH = Effort(tolerance_percent=1.5, most=24, sweeps=False, held_out=0, block_ms=6.0)
+FOR_A_SEARCH = Effort(tolerance_percent=1.5, most=16, sweeps=False, held_out=0, block_ms=6.0)
 """Trials correct the table and tell its bias, so that a search can begin on less."""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from autoprune.latency.regress import NOISE, Arithmetic, Regression
 
 POOL = 128  # random recipes that stand for all that a search may ask for
+LEAST = 0.05  # share of the dense latency below which errors do not count for more
 Kept = dict[str, int]
 
 
@@ -43,11 +44,12 @@ def informative(regression: Regression, pool: Sequence[Kept], count: int) -> tup
     """
     features = regression.features(pool)
     means, unsure = regression.predict(features)
-    worst = 100 * float((unsure / np.maximum(means, 1e-3)).max())
+    scale = np.maximum(means, LEAST)
+    worst = 100 * float((unsure / scale).max())
     ahead = regression.copy()
     chosen: list[int] = []
     for _ in range(min(count, len(pool))):
-        relative = ahead.predict(features)[1] / np.maximum(means, 1e-3)
+        relative = ahead.predict(features)[1] / scale
         relative[chosen] = -1.0
         chosen.append(int(relative.argmax()))
         ahead.anticipate(features[chosen[-1:]], NOISE * means[chosen[-1:]])

@@ -61,6 +61,11 @@ class Budgets:
             budget += wanted - self.tables.share(kept, precision)[0]
         return kept
 
+    def at_costs(self, precision: Precision, costs: Sequence[float]) -> list[dict[str, int]]:
+        """Units kept by the fastest choice that costs no more than each of these."""
+        choices = Frontier.of(self.problem(precision), resolution=RESOLUTION).choices()
+        return [self.kept(next(choice for choice in choices if choice.cost <= cost)) for cost in costs]
+
     def all(
         self, precision: Precision, *, power: float = 1.0, weights: Sequence[float] | None = None
     ) -> list[dict[str, int]]:

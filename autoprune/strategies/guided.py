@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Stairs = list[tuple[float, float]]
 
 Array = npt.NDArray[np.float64]
-RUNGS = 6  # budgets of the opening
+RUNGS = (0.01, 0.03, 0.08, 0.2, 0.5, 1.2)  # summed divergences of the opening, in nats
 WORST_DAMAGE = 4.0  # summed divergence, in nats, beyond which no budget goes: the model is lost there
 SEGMENTS = 4  # consecutive groups that share a sensitivity
 SPREAD = 0.7  # of the logarithms of sensitivities
@@ -38,7 +38,7 @@ BELIEVABLE = 0.85  # of the dense model's accuracy: what is worse is of no use t
 
 
 class GuidedSearch(Search):
-    """Solver answers and uniform cuts for a ladder of budgets; then whatever promises the front most.
+    """Solver answers for a ladder of errors and uniform cuts; then whatever promises the front most.
 
     A question weighs some hundred recipes: the solver's answers, for all budgets, to sensitivities that are drawn
     around those of the error table (as SPDY does, Frantar and Alistarh 2022), and what is one step from the front.
@@ -54,7 +54,7 @@ class GuidedSearch(Search):
         self.rows = Rows(space)
         self.budgets = Budgets(space, tables, tables.damage, bearable=WORST_DAMAGE)
         # before trials correct the table, so that a run that is resumed opens alike
-        self._rungs = {p: [self.budgets.solve(p, n / RUNGS) for n in range(1, RUNGS + 1)] for p in space.precisions}
+        self._rungs = {precision: self.budgets.at_costs(precision, RUNGS) for precision in space.precisions}
         self.records: dict[str, TrialRecord] = {}
 
     def seeds(self) -> Sequence[Answers]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from autoprune.compress import Saliencies
 from autoprune.damage import DamageTable, Divergence, measure_damage
-from autoprune.damage.measure import Known
+from autoprune.damage.measure import Known, filled
 from autoprune.graph.model import PrunableGraph
 from autoprune.space import SearchSpace
 from autoprune.task import Task
@@ -43,6 +43,30 @@ def test_less_kept_is_more_damage_and_nothing_is_measured_twice(cache: Path) -> 
     again: list[str] = []
     assert table(again).damage == found.damage
     assert not again
+
+
+def test_where_cuts_are_too_many_the_rest_is_interpolated(cache: Path) -> None:
+    own = task()
+    graph = PrunableGraph.capture(own.model(), own.example_inputs)
+    space = SearchSpace(name="s", description="").bind(graph.groups, precisions=("fp32",), channel_multiple=4)
+    said: list[str] = []
+    arguments = {"saliencies": Saliencies(graph, own), "fingerprints": PRINTS}
+    few = measure_damage(graph, own, space, most=2 * len(space.levels), say=said.append, **arguments)
+    assert len(said) == 2 * len(space.levels)
+    for group, levels in space.levels.items():
+        damages = [few.damage[group][units] for units in levels]
+        assert damages == sorted(damages, reverse=True)
+        assert damages[-1] == 0 < damages[-2]
+    assert measure_damage(graph, own, space, **arguments).damage.keys() == few.damage.keys()
+
+
+def test_interpolation_follows_a_power() -> None:
+    known = {n: 3 * (1 - n / 64) ** 3 for n in (8, 48)}
+    found = filled(known, (0, 8, 24, 48, 56, 64), 64)
+    assert found[24] == pytest.approx(3 * (1 - 24 / 64) ** 3)
+    assert found[56] == pytest.approx(known[48] / 4)
+    assert found[0] > known[8]
+    assert found[64] == 0
 
 
 def test_damages_by_other_code_are_measured_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

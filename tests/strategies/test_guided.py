@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from optuna.trial import FixedTrial
+
 from autoprune.pareto import hypervolume, normalised, objectives
 from autoprune.recipe import DENSE
-from autoprune.records import Screened
+from autoprune.records import Screened, Success
 from autoprune.strategies import Tables
 from autoprune.study import RunDirectory
 from tests.study.toy import SPACE, drive, open_ledger, open_search, toy_record, toy_tables
@@ -69,3 +71,29 @@ def test_a_screened_candidate_is_pruned_in_the_study_and_never_on_the_front(tmp_
         ledger.tell(question, record)
     assert [trial.state for trial in ledger.study.get_trials()][:3].count(optuna.trial.TrialState.PRUNED) == 1
     assert open_ledger(directory).records.keys() == ledger.records.keys()
+
+
+def test_the_opening_keeps_to_its_errors_and_gets_faster() -> None:
+    search = open_search("guided")
+    kept = search.budgets.at_costs("fp32", (0.01, 0.05, 0.1))
+    damage = search.tables.damage
+    costs = [sum(damage[group].get(one.get(group, 64), 0.0) for group in SPACE.levels) for one in kept]
+    assert all(cost <= most for cost, most in zip(costs, (0.01, 0.05, 0.1), strict=True))
+    shares = [search.tables.share(one, "fp32")[0] for one in kept]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[2] < shares[0] < 1
+
+
+def test_the_opening_ends_where_models_become_useless() -> None:
+    search = open_search("guided")
+    records = {r.recipe.id: r for r in (toy_record(SPACE.recipe({}, criterion="l2", precision=p, recover="none"))
+                                         for p in SPACE.precisions)}  # fmt: skip
+    search.learn(records)
+    first = SPACE.suggest(FixedTrial(search.propose(2)))
+    record = toy_record(first)
+    assert record.score
+    useless = record.model_copy(update={"outcome": Success(score=record.score.model_copy(update={"accuracy": 0.1}))})
+    search.learn(records | {first.id: useless})
+    proposed = [SPACE.suggest(FixedTrial(search.propose(n))) for n in range(3, 9)]
+    assert search._hopeless(SPACE.recipe(dict.fromkeys("abcd", 16), criterion="l2", precision="int8", recover="none"))
+    assert not any(search._hopeless(recipe) and recipe in search._opening for recipe in proposed)
