@@ -79,7 +79,9 @@ def shared_run(quick: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     """A finished run of a task file beside it; read only."""
     folder = tmp_path_factory.mktemp("cli")
     own = Path(shutil.copy(quick["task"], folder / "own.py"))
-    return autoprune.search(**{**quick, "task": str(own)}, trials=6, seed=1, out=folder / "run").directory
+    return autoprune.search(
+        **{**quick, "task": str(own)}, strategy="tpe", trials=6, seed=1, out=folder / "run"
+    ).directory
 
 
 @pytest.fixture
