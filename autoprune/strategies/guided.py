@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,15 +57,25 @@ class GuidedSearch(Search):
         # before trials correct the table, so that a run that is resumed opens alike
         self._rungs = {precision: self.budgets.at_costs(precision, RUNGS) for precision in space.precisions}
         self.records: dict[str, TrialRecord] = {}
+        self._scored: list[TrialRecord] = []  # by recipe id, so that their order does not depend on when they came
+        self._measured: Stairs = []  # their shares and accuracies
+        self._whole: list[TrialRecord] = []  # those of them that cut nothing
+        self._tried: set[bytes] = set()  # rows
 
     def seeds(self) -> Sequence[Answers]:
         """The dense model in each precision."""
         return dense(self.space)
 
     def learn(self, records: Records) -> None:
-        new = {recipe: record for recipe, record in sorted(records.items()) if recipe not in self.records}
-        self.tables.learn(new.values())
-        self.records.update(new)
+        for name in sorted(records.keys() - self.records.keys()):
+            self.records[name] = record = records[name]
+            self.tables.learn([record])
+            self._tried.update(row.tobytes() for row in self.rows.of([record.recipe]))
+            if record.score:
+                place = bisect_left(self._scored, name, key=lambda one: one.recipe.id)
+                self._scored.insert(place, record)
+                self._measured.insert(place, (self.tables.measured(record.score), record.score.accuracy))
+                self._whole += [] if record.recipe.choices else [record]
 
     def propose(self, question: int) -> Answers | None:
         left = (recipe for recipe in self._opening if recipe.id not in self.records and not self._hopeless(recipe))
@@ -90,45 +101,37 @@ class GuidedSearch(Search):
     def _hopeless(self, recipe: Recipe) -> bool:
         """Whether something slower was already too bad to count."""
         share = self.tables.share(kept_units(recipe), recipe.precision)[0]
-        return any(one >= share and accuracy < self._floor for one, accuracy in self._shares(self._scored))
+        return any(one >= share and accuracy < self._floor for one, accuracy in self._measured)
 
     @property
     def _believable(self) -> list[Precision]:
         """Precisions in which the dense model is; all where none was tried."""
-        scores = {record.recipe.precision: record.score for record in self._scored if not record.recipe.choices}
+        scores = {record.recipe.precision: record.score for record in self._whole}
         good = [p for p, score in scores.items() if score and score.accuracy >= self._floor]
         return [p for p in self.space.precisions if p in good] or list(self.space.precisions)
 
     @property
     def _dense(self) -> float:
         """The best accuracy of a dense model; what a smaller one has beyond that is luck."""
-        return max((r.score.accuracy for r in self._scored if r.score and not r.recipe.choices), default=np.inf)
+        return max((record.score.accuracy for record in self._whole if record.score), default=np.inf)
 
     @property
     def _floor(self) -> float:
         """The least accuracy that counts."""
         return self._dense - (1 - BELIEVABLE) * abs(self._dense) if np.isfinite(self._dense) else 0.0
 
-    @property
-    def _scored(self) -> list[TrialRecord]:
-        return [record for _, record in sorted(self.records.items()) if record.score]
-
     def _most_promising(self, rng: np.random.Generator) -> Recipe | None:
         """The recipe of the largest expected gain; None where nothing new is left."""
-        if not (scored := self._scored):
+        if not self._scored:
             return None
-        stairs, tried = self._stairs(scored), {row.tobytes() for row in self.rows.of(self._recipes)}
-        pool = np.unique(self._pool(scored, stairs, rng), axis=0)
+        stairs = self._stairs()
+        pool = np.unique(self._pool(stairs, rng), axis=0)
         whole = (pool[:, :-LABELS] == self.rows.highest[:-LABELS]).all(axis=1)  # the dense models were seeds
-        new = pool[[not cut_none and row.tobytes() not in tried for row, cut_none in zip(pool, whole, strict=True)]]
+        new = pool[[not dense and row.tobytes() not in self._tried for row, dense in zip(pool, whole, strict=True)]]
         if not len(new):
             return None
-        gains = self._gains(new, self._forecast(scored, stairs), stairs).round(9)  # so that ties fall alike
+        gains = self._gains(new, self._forecast(stairs), stairs).round(9)  # so that ties fall alike
         return self.rows.recipe(new[int(gains.argmax())])
-
-    @property
-    def _recipes(self) -> list[Recipe]:
-        return [record.recipe for record in self.records.values()]
 
     def _gains(self, rows: Integers, forecast: Forecast, stairs: Stairs) -> Array:
         shares, units = np.empty(len(rows)), self.rows.units(rows)
@@ -138,14 +141,14 @@ class GuidedSearch(Search):
         means, deviations = forecast.predict(self._points(rows), rows[:, -LABELS:])
         return expected_gain(stairs, shares, means, deviations, at_most=self._dense)
 
-    def _forecast(self, scored: Sequence[TrialRecord], stairs: Stairs) -> Forecast:
+    def _forecast(self, stairs: Stairs) -> Forecast:
         """Of those that lie least below the front, where they are many."""
-        shares = self._shares(scored)
-        below = [max(a for s, a in stairs if s <= share) - accuracy for share, accuracy in shares]
-        learnt = [scored[n] for n in np.argsort(below, kind="stable")[:LEARNT]]
-        rows = self.rows.of([record.recipe for record in learnt])
-        accuracies = np.array([record.score.accuracy for record in learnt if record.score])
-        return Forecast(self._points(rows), rows[:, -LABELS:], accuracies)
+        measured = np.array(self._measured)
+        steps = np.searchsorted([share for share, _ in stairs], measured[:, 0], side="right") - 1
+        below = np.array([accuracy for _, accuracy in stairs])[steps] - measured[:, 1]
+        learnt = np.argsort(below, kind="stable")[:LEARNT]
+        rows = self.rows.of([self._scored[n].recipe for n in learnt])
+        return Forecast(self._points(rows), rows[:, -LABELS:], measured[learnt, 1])
 
     def _points(self, rows: Integers) -> Array:
         """The roots of the damage that each group's cut does alone: (rows, groups)."""
@@ -159,19 +162,15 @@ class GuidedSearch(Search):
             found[n, : len(levels)] = [self.tables.damage[group][units] for units in levels]
         return found
 
-    def _stairs(self, scored: Sequence[TrialRecord]) -> Stairs:
+    def _stairs(self) -> Stairs:
         """The front as (share, accuracy), both ascending, above the floor."""
         stairs = [(0.0, self._floor)]
-        for share, accuracy in sorted(self._shares(scored)):
+        for share, accuracy in sorted(self._measured):
             if accuracy > stairs[-1][1] and share < 1:
                 stairs.append((share, accuracy))
         return stairs
 
-    def _shares(self, scored: Sequence[TrialRecord]) -> Stairs:
-        """Measured share and accuracy of each."""
-        return [(self.tables.measured(record.score), record.score.accuracy) for record in scored if record.score]
-
-    def _pool(self, scored: Sequence[TrialRecord], stairs: Stairs, rng: np.random.Generator) -> Integers:
+    def _pool(self, stairs: Stairs, rng: np.random.Generator) -> Integers:
         """What is weighed: solver answers for all budgets, and what is one step from the front."""
         rows = []
         for precision in self._believable:
@@ -179,7 +178,7 @@ class GuidedSearch(Search):
                 kept = self._solved(precision, rng)
                 rows.append(self.rows.cut(kept, [[self.space.precisions.index(precision), 0, 0]] * len(kept)))
         steps = set(stairs)
-        members = [r.recipe for r, point in zip(scored, self._shares(scored), strict=True) if point in steps]
+        members = [r.recipe for r, point in zip(self._scored, self._measured, strict=True) if point in steps]
         return np.vstack([self.rows.labelled(np.vstack(rows)), self.rows.around(self.rows.of(members))])
 
     def _solved(self, precision: Precision, rng: np.random.Generator) -> list[dict[str, int]]:

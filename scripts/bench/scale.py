@@ -98,7 +98,7 @@ def toy_tables(space: BoundSpace) -> Tables:
         sizes=space.sizes,
         levels=space.levels,
         makes=dict.fromkeys(space.sizes, "toy"),
-        macs=lambda kept: sum(kept.get(group, size) for group, size in space.sizes.items()),
+        work=lambda units: units.sum(axis=1),
     )
     table = DamageTable(criterion="l2", recover="lstsq", samples=1, damage=damage)
     latency = {"fp32": Regression(arithmetic, 1.0), "int8": Regression(arithmetic, INT8)}
