@@ -12,6 +12,7 @@ from autoprune.errors import UsageError
 from autoprune.recipe import Recipe
 from autoprune.records import Score
 
+USELESS = 0.15  # of the dense accuracy: who loses more than that has a model that nobody wants
 TOLERANCE = 1e-9  # a goal is not missed by a rounding error
 
 
@@ -218,14 +219,20 @@ class Goals(Strict):
         return {goal: 100 * by for goal, by in over.items() if by > TOLERANCE}
 
 
+def least_useful(dense: float) -> float:
+    """The accuracy below which a model is of no use, from that of the dense model."""
+    return dense - USELESS * abs(dense)
+
+
 def best(members: Sequence[C], over: Sequence[Objective], *, goals: Goals, dense: Score) -> C:
     """The model to recommend.
 
-    Of those that meet the goals, the fastest where accuracy is limited, else the most accurate; the `knee` where there
-    are no goals; the `Goals.nearest` where none meets them.
+    Of those that meet the goals, the fastest where accuracy is limited, else the most accurate; the `knee` of those
+    that are of use where there are no goals; the `Goals.nearest` where none meets them.
     """
     if goals == Goals():
-        return knee(members, over)
+        useful = [m for m in members if m.score and m.score.accuracy >= least_useful(dense.accuracy)]
+        return knee(useful or members, over)
     meeting = [(member, member.score) for member in members if member.score and goals.meets(member.score, dense)]
     if not meeting:
         return goals.nearest(members, dense)

@@ -216,6 +216,14 @@ def test_the_best_model_is_the_fastest_within_the_accuracy_or_the_most_accurate_
     assert chosen(max_accuracy_drop=0.01, min_speedup=2.7) == members[2], "nothing meets both: the nearest"
 
 
+def test_a_model_that_is_of_no_use_does_not_move_the_choice() -> None:
+    members = records([score(0.93, 2.0), score(0.925, 1.0), score(0.80, 0.9)])
+    wreck = record(score(0.2, 0.05), recipe=recipe(9))
+    assert best([*members, wreck], TWO, goals=Goals(), dense=DENSE_SCORE) == knee(members, TWO)
+    assert knee([*members, wreck], TWO) != knee(members, TWO)
+    assert best([wreck], TWO, goals=Goals(), dense=DENSE_SCORE) == wreck
+
+
 def test_failures_are_never_chosen() -> None:
     failure: Failure = FAILURES[0]
     everyone = [record(failure, recipe=recipe(1)), record(score(0.5, 5.0), recipe=recipe(2))]

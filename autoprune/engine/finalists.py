@@ -18,13 +18,13 @@ from autoprune.errors import RunError, SearchError, StageError, TaskError
 from autoprune.evaluate import Evaluator
 from autoprune.export import write_bundle
 from autoprune.graph.cost import count_macs, count_parameters
-from autoprune.pareto import front
+from autoprune.pareto import front, least_useful
 from autoprune.recipe import DENSE, Recipe
 from autoprune.records import Artifact, Measurement, Score, TrialRecord
 from autoprune.study import Ledger, RunDirectory
 from autoprune.task import Task
 
-MOST = 10  # finalists; a longer front is thinned evenly along its latencies
+MOST = 10  # finalists; a longer front loses what is of no use, then is thinned evenly along its latencies
 
 
 class OperatorRow(Strict):
@@ -104,6 +104,9 @@ def _finalists(prepared: Prepared, ledger: Ledger) -> list[TrialRecord]:
     whole = [record for record in ledger.records.values() if record.score and not record.recipe.choices]
     whole.sort(key=lambda record: record.recipe.id != DENSE.id)
     cut = [record for record in front(ledger.records.values(), prepared.objectives) if record.recipe.choices]
+    if len(cut) > MOST and whole and whole[0].score:
+        floor = least_useful(whole[0].score.accuracy)
+        cut = [record for record in cut if record.score and record.score.accuracy >= floor] or cut
     return whole + thinned(cut, MOST)
 
 

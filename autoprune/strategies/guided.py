@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprune.latency import kept_units
+from autoprune.pareto import least_useful
 from autoprune.strategies._base import Search, question_seed
 from autoprune.strategies._budgets import Budgets
 from autoprune.strategies._forecast import Forecast, expected_gain
@@ -35,7 +36,6 @@ SEGMENTS = 4  # consecutive groups that share a sensitivity
 SPREAD = 0.7  # of the logarithms of sensitivities
 DRAWS, ANSWERS = 2, 16  # sensitivities for each precision, and how many of the answers for all budgets are weighed
 LEARNT = 200  # records at most: what a question costs grows with their cube
-BELIEVABLE = 0.85  # of the dense model's accuracy: what is worse is of no use to anybody
 
 
 class GuidedSearch(Search):
@@ -118,7 +118,7 @@ class GuidedSearch(Search):
     @property
     def _floor(self) -> float:
         """The least accuracy that counts."""
-        return self._dense - (1 - BELIEVABLE) * abs(self._dense) if np.isfinite(self._dense) else 0.0
+        return least_useful(self._dense) if np.isfinite(self._dense) else 0.0
 
     def _most_promising(self, rng: np.random.Generator) -> Recipe | None:
         """The recipe of the largest expected gain; None where nothing new is left."""
