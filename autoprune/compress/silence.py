@@ -65,12 +65,12 @@ def _is_sum_with_a_stream(node: fx.Node, last: fx.Node) -> bool:
 
 def _silence(model: nn.Module, ending: Ending) -> None:
     """Zero whatever makes the constant, and keep training from changing it."""
+    import torch
+
     names = [tensor_name(ending.node.args[0])]
     if ending.norm is not None:
         _, weight, bias, mean, *_ = ending.norm.args
         names += [tensor_name(weight), tensor_name(bias), tensor_name(mean)]
-    import torch
-
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     with torch.no_grad():
         for name in names:

@@ -9,45 +9,48 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir
 
-KEEPS_CHANNELS = ("Relu", "Add", "BatchNormalization", "MaxPool", "AveragePool", "Clip")
-
 
 def remove_identities(model: onnx_ir.Model) -> None:
     """Take out additions of zeros, where they do not change the shape, and a ReLU of a ReLU."""
+    sums = [node for node in model.graph if node.op_type == "Add" and any(map(_is_zeros, node.inputs))]
+    if not sums:
+        return
+    _infer_shapes(model)
+    for node in sums:
+        _replace(node, _summand(node))
     for node in list(model.graph):
-        if node.op_type == "Add":
-            _replace(node, _other_than_zeros(node))
-        elif node.op_type == "Relu" and (made_by := _producer(node.inputs[0])) and made_by.op_type == "Relu":
+        made_by = node.inputs[0].producer() if node.op_type == "Relu" and node.inputs[0] is not None else None
+        if made_by is not None and made_by.op_type == "Relu":
             _replace(node, node.inputs[0])
+
+
+def _infer_shapes(model: onnx_ir.Model) -> None:
+    """Afresh: a template's are those of the dense model."""
+    from onnx_ir.passes.common import ShapeInferencePass
+
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
+    ShapeInferencePass()(model)
+
+
+def _is_zeros(value: onnx_ir.Value | None) -> bool:
+    known = value.const_value if value is not None and value.is_initializer() else None
+    return known is not None and not np.any(known.numpy())
+
+
+def _summand(node: onnx_ir.Node) -> onnx_ir.Value | None:
+    """What the sum is equal to; None where its shape is another, or not known."""
+    for zeros, other in (tuple(node.inputs), tuple(reversed(node.inputs))):
+        if _is_zeros(zeros) and zeros is not None and other is not None and other.shape is not None:
+            small, large = zeros.const_value.shape, list(other.shape)  # type: ignore[union-attr]
+            behind = large[len(large) - len(small) :] if len(small) <= len(large) else []
+            if len(behind) == len(small) and all(a in (1, b) for a, b in zip(small, behind, strict=True)):
+                return other
+    return None
 
 
 def _replace(node: onnx_ir.Node, value: onnx_ir.Value | None) -> None:
     if value is not None and not node.outputs[0].is_graph_output():
         node.outputs[0].replace_all_uses_with(value)
-
-
-def _other_than_zeros(node: onnx_ir.Node) -> onnx_ir.Value | None:
-    """The summand that the sum is equal to; None where there is none, or its shape is not known to be the sum's."""
-    for zeros, other in (tuple(node.inputs), tuple(reversed(node.inputs))):
-        if zeros is None or other is None or other.is_initializer() or zeros.const_value is None:
-            continue
-        if zeros.is_initializer() and not np.any(array := zeros.const_value.numpy()):
-            rank = array.ndim
-            if rank >= 3 and array.size == array.shape[1] == _channels(other):
-                return other
-    return None
-
-
-def _channels(value: onnx_ir.Value) -> int | None:
-    """Size of dimension 1 of what a convolution made, through operators that keep it; None where that is not known."""
-    node = _producer(value)
-    while node is not None and node.op_type in KEEPS_CHANNELS:
-        made = [_producer(one) for one in node.inputs if one is not None]
-        node = next((one for one in made if one is not None), None)
-    if node is None or node.op_type != "Conv" or (weight := node.inputs[1]) is None or weight.const_value is None:
-        return None
-    return len(weight.const_value.numpy())
-
-
-def _producer(value: onnx_ir.Value | None) -> onnx_ir.Node | None:
-    return None if value is None else value.producer()

@@ -7,12 +7,10 @@ Source of the formulation: Frantar, Alistarh, "SPDY: Accurate Pruning with Speed
 - `Frontier`: one resource, every budget from one pass; exact on a grid.
 - `solve`: any number of resources, one set of budgets; exact, or with the gap that is left.
 - `solve_scenarios`, `cheapest_at`: the same over alternatives that span groups (a precision, a dropped layer).
-- `neighbours`: single steps and swaps around a choice, for local search.
 """
 
 from autoprune.solver.frontier import Frontier, cheapest_at
-from autoprune.solver.neighbours import neighbours
 from autoprune.solver.problem import Choice, Problem
 from autoprune.solver.solve import solve, solve_scenarios
 
-__all__ = ["Choice", "Frontier", "Problem", "cheapest_at", "neighbours", "solve", "solve_scenarios"]
+__all__ = ["Choice", "Frontier", "Problem", "cheapest_at", "solve", "solve_scenarios"]

@@ -34,7 +34,7 @@ class Budgets:
     costs: Costs
     bearable: float = float("inf")
 
-    def problem(self, precision: Precision, *, power: float = 1.0, weights: Sequence[float] | None = None) -> Problem:
+    def problem(self, precision: Precision) -> Problem:
         """Costs and shares of one precision, levels as in ``space.levels``."""
         regression, levels = self.tables.regressions[precision], self.space.levels
         costs = [np.array([self.costs[group][n] for n in known]) for group, known in levels.items()]
@@ -43,14 +43,11 @@ class Budgets:
             np.array([0.0 if n == self.space.sizes[group] else -regression.saving(group, n)[0] for n in known]).round(9)
             for group, known in levels.items()
         ]
-        plain = Problem(costs=costs, spends={SHARE: spends}, base_spends={SHARE: float(regression.mean[0])})
-        return plain.transformed(power=power, coefficients=weights)
+        return Problem(costs=costs, spends={SHARE: spends}, base_spends={SHARE: float(regression.mean[0])})
 
-    def solve(
-        self, precision: Precision, depth: float, *, power: float = 1.0, weights: Sequence[float] | None = None
-    ) -> dict[str, int]:
+    def solve(self, precision: Precision, depth: float) -> dict[str, int]:
         """Units kept at a budget ``depth`` of the way (in ratios) from the dense share to the least bearable one."""
-        problem = self.problem(precision, power=power, weights=weights)
+        problem = self.problem(precision)
         frontier = Frontier.of(problem, resolution=RESOLUTION)
         whole = self.tables.share({}, precision)[0]
         wanted = whole * (self._least(precision) / whole) ** depth
@@ -66,10 +63,11 @@ class Budgets:
         choices = Frontier.of(self.problem(precision), resolution=RESOLUTION).choices()
         return [self.kept(next(choice for choice in choices if choice.cost <= cost)) for cost in costs]
 
-    def all(
-        self, precision: Precision, *, power: float = 1.0, weights: Sequence[float] | None = None
-    ) -> list[dict[str, int]]:
-        """Units kept by the best choice for every bearable budget, the fastest first."""
+    def all(self, precision: Precision, *, power: float, weights: Sequence[float]) -> list[dict[str, int]]:
+        """Units kept by the best choice for every bearable budget, the fastest first.
+
+        Costs are raised to ``power`` and multiplied by the weight of their group; what is bearable is not.
+        """
         plain = self.problem(precision)
         choices = Frontier.of(plain.transformed(power=power, coefficients=weights), resolution=RESOLUTION).choices()
         bearable = [choice for choice in choices if plain.choice(choice.levels).cost <= self.bearable]

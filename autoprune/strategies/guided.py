@@ -69,6 +69,8 @@ class GuidedSearch(Search):
     def learn(self, records: Records) -> None:
         for name in sorted(records.keys() - self.records.keys()):
             self.records[name] = record = records[name]
+            if record.recipe.precision not in self.space.precisions:
+                continue  # the dense FP32 model, where the space is without FP32
             self.tables.learn([record])
             self._tried.update(row.tobytes() for row in self.rows.of([record.recipe]))
             if record.score:

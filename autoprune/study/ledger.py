@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autoprune.errors import RunError
 from autoprune.pareto import Objective, value
-from autoprune.recipe import Recipe
+from autoprune.recipe import DENSE, Recipe
 from autoprune.records import Screened, TrialRecord
 from autoprune.study._database import NAME, Database
 from autoprune.study._memory import Memory
@@ -66,8 +66,8 @@ class Ledger:
 
     @property
     def order(self) -> list[str]:
-        """Recipe ids in the order in which they were tried, each once."""
-        return list(dict.fromkeys(self._answered))
+        """Recipe ids in the order in which they were tried, each once; the dense model's is the first."""
+        return list(dict.fromkeys([*([DENSE.id] if DENSE.id in self.records else []), *self._answered]))
 
     @property
     def answered(self) -> int:
@@ -102,10 +102,14 @@ class Ledger:
 
     def tell(self, question: Question, record: TrialRecord) -> None:
         """Keep the record, then tell the study."""
+        self.keep(record)
+        self._tell(question.trial.number, record)
+
+    def keep(self, record: TrialRecord) -> None:
+        """Save the record of a recipe, also of one that the study did not ask for."""
         if record.recipe.id not in self.records:
             self.directory.save(record)
             self.records[record.recipe.id] = record
-        self._tell(question.trial.number, record)
 
     def _tell(self, number: int, record: TrialRecord) -> None:
         if isinstance(record.outcome, Screened):

@@ -57,6 +57,21 @@ def test_nothing_on_the_front_is_dominated(finished: autoprune.Run) -> None:
             assert not (slower and one["accuracy"] < other["accuracy"])
 
 
+@pytest.mark.parametrize("strategy", ["guided", "tpe"])
+def test_a_space_without_fp32_is_compared_with_the_dense_fp32_model(
+    quick: Arguments, tmp_path: Path, strategy: str
+) -> None:
+    space = tmp_path / "int8.yaml"
+    space.write_text(
+        "name: int8\ndescription: INT8 alone\nkeep: {min: 0.25, levels: 4}\ncriterion: [l2]\nprecision: [int8]\n"
+    )
+    run = autoprune.search(**{**quick, "space": str(space)}, strategy=strategy, trials=4, out=tmp_path / "run")
+    assert run.document["baseline"]["recipe"] == DENSE.id
+    assert {record.recipe.precision for record in read_story(run.directory).records[1:]} == {"int8"}
+    again = autoprune.resume(run.directory, trials=5)
+    assert [record.recipe.id for record in read_story(again.directory).records].count(DENSE.id) == 1
+
+
 def test_a_guided_search_plans_for_what_it_is_asked(quick: Arguments, tmp_path: Path) -> None:
     goals = ("accuracy", "size_bytes")
     run = autoprune.search(**quick, strategy="guided", trials=8, objectives=goals, out=tmp_path / "run", seed=1)

@@ -79,13 +79,23 @@ def test_nothing_is_left_of_a_block_that_adds_nothing(
     exporter: Exporter, resnet: PrunableGraph, tmp_path: Path
 ) -> None:
     dense = operators(exporter.export(resnet.module().eval(), tmp_path / "dense.onnx").path)
-    keep = {"layer1.0.conv1": ()}
+    keep = {"layer1.0.conv1": (), "layer2.0.conv1": ()}  # the second one lies beside a shortcut that pads
     module = cut(resnet, keep)
     fast = exporter.export(module, tmp_path / "fast.onnx", keep=keep)
     fresh = export_fresh(module, (IMAGES,), tmp_path / "fresh.onnx")
-    assert operators(fast.path) == operators(fresh.path) == dense - Counter({"Conv": 2, "Relu": 2, "Add": 1})
+    assert operators(fast.path) == operators(fresh.path) == dense - Counter({"Conv": 4, "Relu": 3, "Add": 2})
     for artifact in (fast, fresh):
         assert error_of(artifact.path, module, torch.cat([IMAGES, IMAGES[:1]])) < 1e-4
+
+
+def test_nothing_is_left_of_the_branches_of_a_transformer(tmp_path: Path) -> None:
+    graph = captured(VisionTransformer(depth=1))
+    keep = all_dropped(graph)
+    module = cut(graph, keep)
+    path = Exporter(graph, (IMAGES,), tmp_path).export(module, tmp_path / "cut.onnx", keep=keep).path
+    with_constants = export_fresh(graph.cut(keep).eval(), (IMAGES,), tmp_path / "constants.onnx").path
+    assert operators(with_constants) - operators(path) == Counter({"Add": 2})
+    assert error_of(path, module, torch.cat([IMAGES, IMAGES[:1]])) < 1e-4
 
 
 def test_an_addition_of_zeros_that_widens_stays(tmp_path: Path) -> None:

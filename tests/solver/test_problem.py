@@ -1,15 +1,11 @@
-"""Problems that are refused, sums, transforms, neighbours."""
+"""Problems that are refused, sums, transforms."""
 
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from autoprune.solver import Choice, Problem, neighbours
-from tests.solver.instances import small_problems, within
+from autoprune.solver import Choice, Problem
 
 GOOD: dict[str, Any] = {"costs": [[0.0, 4.0], [1.0]], "spends": {"ms": [[2.0, -1.0], [0.5]]}}
 
@@ -63,23 +59,3 @@ def test_costs_are_transformed() -> None:
     for wrong in ({"power": 0.0}, {"coefficients": [1.0]}, {"coefficients": [1.0, -1.0]}):
         with pytest.raises(ValueError, match="transformed by"):
             problem.transformed(**wrong)
-
-
-@given(small_problems(), st.lists(st.integers(-12, 12), min_size=3, max_size=3), st.randoms())
-def test_neighbours_are_all_single_moves_and_swaps(problem: Problem, totals: list[int], random: Any) -> None:
-    start = tuple(random.randrange(len(row)) for row in problem.costs)
-    budgets = {name: total / 4 for name, total in zip(problem.resources, totals, strict=False)}
-    found = list(neighbours(problem, start, budgets=budgets))
-    moves = (tuple(a - b for a, b in zip(levels, start, strict=True)) for levels in _every(problem))
-    wanted = {tuple(a + b for a, b in zip(start, move, strict=True)) for move in moves if _is_step(move)}
-    assert {choice.levels for choice in found} == {w for w in wanted if within(problem, problem.choice(w), budgets)}
-    assert len(found) == len({choice.levels for choice in found})
-    assert [choice.cost for choice in found] == sorted(choice.cost for choice in found)
-
-
-def _every(problem: Problem) -> product:
-    return product(*(range(len(row)) for row in problem.costs))
-
-
-def _is_step(move: tuple[int, ...]) -> bool:
-    return sorted(by for by in move if by) in ([1], [-1], [-1, 1])
