@@ -213,7 +213,7 @@ def _set_constant(nodes: list[onnx_ir.Node], where: Where, array: Array) -> None
         return
     value = nodes[position].inputs[place]
     assert value is not None
-    value.const_value = onnx_ir.tensor(array, name=value.name)
+    value.const_value, value.shape = onnx_ir.tensor(array, name=value.name), onnx_ir.Shape(array.shape)
 
 
 def _slots(
