@@ -29,6 +29,7 @@ import numpy.typing as npt
 from autoprune.latency.table import Observation
 
 Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 Kept = Mapping[str, int]
 Z95 = 1.96
 RATE_SPREAD = 0.5
@@ -78,20 +79,35 @@ class Arithmetic:
             [[kept.get(group, size) for group, size in self.sizes.items()] for kept in recipes], dtype=float
         )
 
+    def columns(self, units: Array) -> Integers:
+        """Which coefficient each group with levels takes, counted from 1; 0 where it is whole: (recipes, groups)."""
+        return self._lookup[np.arange(len(self.levels)), units[:, self._varied].astype(np.int64)]
+
     def ratios(self, units: Array) -> Array:
-        """The ratio of each place that a recipe has, not a number for the others: (recipes, places)."""
+        """The ratio of each group with levels, 1 where it is whole: (recipes, groups)."""
         after = np.tile(np.array(list(self.sizes.values()), dtype=float), (len(units), 1))
-        before, found = self.work(after), []
+        lefts = [self.work(after)]
+        for column in self._varied:
+            after[:, column] = units[:, column]
+            lefts.append(self.work(after))
+        removed, alone = -np.diff(lefts, axis=0).T, np.array([0.0, *self.alone.values()])[self.columns(units)]
+        found: Array = np.divide(removed, alone, out=np.ones_like(removed), where=alone != 0)
+        return found
+
+    @cached_property
+    def _varied(self) -> list[int]:
+        """Columns of the groups with levels among all groups."""
         columns = {group: n for n, group in enumerate(self.sizes)}
-        for group, levels in self.levels.items():
-            after[:, columns[group]] = units[:, columns[group]]
-            left = self.work(after)
-            for level in levels:
-                if level != self.sizes[group]:
-                    here, alone = after[:, columns[group]] == level, self.alone[group, level]
-                    found.append(np.where(here, (before - left) / alone if alone else 1.0, np.nan))
-            before = left
-        return np.array(found).T
+        return [columns[group] for group in self.levels]
+
+    @cached_property
+    def _lookup(self) -> Integers:
+        """(groups with levels, units): the column of the coefficient."""
+        found = np.zeros((len(self.levels), 1 + max(self.sizes.values(), default=0)), dtype=np.int64)
+        rows = {group: n for n, group in enumerate(self.levels)}
+        for column, (group, units) in enumerate(self.places, 1):
+            found[rows[group], units] = column
+        return found
 
 
 class Regression:
@@ -133,8 +149,20 @@ class Regression:
 
     def features_of(self, units: Array) -> Array:
         """The same from the units kept of all groups, (recipes, groups)."""
-        tempered = np.nan_to_num(1 + self.interplay * (self.arithmetic.ratios(units) - 1))
-        return np.hstack([np.ones((len(units), 1)), tempered])
+        found = np.zeros((len(units), len(self.mean)))
+        np.put_along_axis(found, self.arithmetic.columns(units), self._tempered(units), axis=1)
+        found[:, 0] = 1
+        return found
+
+    def expect(self, units: Array) -> Array:
+        """The predicted shares alone, from the units kept of all groups, (recipes, groups): (recipes,)."""
+        columns = self.arithmetic.columns(units)
+        savings = np.where(columns > 0, self._tempered(units) * self.mean[columns], 0.0)
+        found: Array = self.mean[0] + savings.sum(axis=1)
+        return found
+
+    def _tempered(self, units: Array) -> Array:
+        return 1 + self.interplay * (self.arithmetic.ratios(units) - 1)
 
     def learn(self, features: Array, shares: Array, deviations: Array) -> float:
         """Take in observations: features (n, 1 + places), shares (n,), their standard deviations (n,).
@@ -159,7 +187,7 @@ class Regression:
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the shares, without the noise of a measurement: two of (n,)."""
-        variance = np.einsum("ij,jk,ik->i", features, self.covariance, features)
+        variance = (features @ self.covariance * features).sum(axis=1)
         return features @ self.mean, np.sqrt(np.maximum(variance, 0.0))
 
     def saving(self, group: str, units: int) -> tuple[float, float]:

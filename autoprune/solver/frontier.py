@@ -62,12 +62,12 @@ class Frontier:
         cheapest = levels[np.flatnonzero(self._spent(levels) <= slack + tolerance)[-1]]
         return self.problem.choice(cheapest.tolist(), bound=self.problem.base_cost + float(self.rows[-1, high]))
 
-    def choices(self) -> list[Choice]:
-        """Every choice that is the best for some budget, from the least spend to the least cost."""
+    def levels(self) -> Integers:
+        """Levels of every choice that is the best for some budget, by falling cost: (choices, groups)."""
         levels = self._levels(np.arange(self.rows.shape[1]))
         least = np.minimum.accumulate(self._spent(levels)[::-1])[::-1]  # of a choice and all cheaper ones
-        best = np.flatnonzero(np.append(least[:-1] < least[1:], True))
-        return [self.problem.choice(row) for row in levels[best].tolist()]
+        found: Integers = levels[np.append(least[:-1] < least[1:], True)]
+        return found
 
     @property
     def _decisions(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from autoprune.hardware import Precision
+    from autoprune.solver.problem import Floats, Integers
     from autoprune.space import BoundSpace
     from autoprune.strategies._tables import Costs, Tables
 
 SHARE = "share"
 CORRECTIONS = 4
 RESOLUTION = 4096
+COARSE = 512  # where the costs are drawn at random
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,12 @@ class Budgets:
     def problem(self, precision: Precision) -> Problem:
         """Costs and shares of one precision, levels as in ``space.levels``."""
         regression, levels = self.tables.regressions[precision], self.space.levels
-        costs = [np.array([self.costs[group][n] for n in known]) for group, known in levels.items()]
         spends = [
             # rounded, so that ties fall alike however the trials' corrections were summed
             np.array([0.0 if n == self.space.sizes[group] else -regression.saving(group, n)[0] for n in known]).round(9)
             for group, known in levels.items()
         ]
+        costs = [row[: len(known)] for row, known in zip(self._table, levels.values(), strict=True)]
         return Problem(costs=costs, spends={SHARE: spends}, base_spends={SHARE: float(regression.mean[0])})
 
     def solve(self, precision: Precision, depth: float) -> dict[str, int]:
@@ -58,20 +61,19 @@ class Budgets:
             budget += wanted - self.tables.share(kept, precision)[0]
         return kept
 
-    def at_costs(self, precision: Precision, costs: Sequence[float]) -> list[dict[str, int]]:
-        """Units kept by the fastest choice that costs no more than each of these."""
-        choices = Frontier.of(self.problem(precision), resolution=RESOLUTION).choices()
-        return [self.kept(next(choice for choice in choices if choice.cost <= cost)) for cost in costs]
+    def at_costs(self, precision: Precision, costs: Sequence[float]) -> Integers:
+        """Levels of the fastest choice that costs no more than each of these: (costs, groups)."""
+        levels = Frontier.of(self.problem(precision), resolution=RESOLUTION).levels()
+        return levels[[int((self.summed(levels) <= cost).argmax()) for cost in costs]]
 
-    def all(self, precision: Precision, *, power: float, weights: Sequence[float]) -> list[dict[str, int]]:
-        """Units kept by the best choice for every bearable budget, the fastest first.
+    def all(self, precision: Precision, *, power: float, weights: Sequence[float]) -> Integers:
+        """Levels of the best choice for every bearable budget, the fastest first: (choices, groups).
 
         Costs are raised to ``power`` and multiplied by the weight of their group; what is bearable is not.
         """
-        plain = self.problem(precision)
-        choices = Frontier.of(plain.transformed(power=power, coefficients=weights), resolution=RESOLUTION).choices()
-        bearable = [choice for choice in choices if plain.choice(choice.levels).cost <= self.bearable]
-        return [self.kept(choice) for choice in bearable]
+        weighed = self.problem(precision).transformed(power=power, coefficients=weights)
+        levels = Frontier.of(weighed, resolution=COARSE).levels()
+        return levels[self.summed(levels) <= self.bearable]
 
     def kept(self, choice: Choice) -> dict[str, int]:
         """Units kept of the groups that ``choice`` cuts."""
@@ -81,6 +83,25 @@ class Budgets:
 
     def _least(self, precision: Precision) -> float:
         """The least share that is bearable."""
-        choices = Frontier.of(self.problem(precision), resolution=RESOLUTION).choices()
-        bearable = [choice for choice in choices if choice.cost <= self.bearable] or choices[-1:]
-        return max(self.tables.share(self.kept(bearable[0]), precision)[0], 1e-3)
+        problem = self.problem(precision)
+        levels = Frontier.of(problem, resolution=RESOLUTION).levels()
+        fastest = levels[int((self.summed(levels) <= self.bearable).argmax())]
+        return max(self.tables.share(self.kept(problem.choice(fastest)), precision)[0], 1e-3)
+
+    def summed(self, levels: Integers) -> Floats:
+        """Costs of (choices, groups): (choices,)."""
+        found: Floats = self.by_level(levels).sum(axis=1)
+        return found
+
+    def by_level(self, levels: Integers) -> Floats:
+        """Costs of each group at these levels: both (choices, groups)."""
+        return self._table[np.arange(len(self._table)), levels]
+
+    @cached_property
+    def _table(self) -> Floats:
+        """(groups, most levels)."""
+        known = self.space.levels
+        found = np.zeros((len(known), max(map(len, known.values()), default=0)))
+        for n, (group, levels) in enumerate(known.items()):
+            found[n, : len(levels)] = [self.costs[group][units] for units in levels]
+        return found

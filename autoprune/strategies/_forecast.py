@@ -36,40 +36,52 @@ class Forecast:
     """
 
     def __init__(self, points: Array, labels: Integers, accuracies: Array) -> None:
+        from scipy.linalg import solve_triangular
+
         self._points, self._labels = points, labels
         self._mean, self._scale = float(accuracies.mean()), max(float(accuracies.std()), NOISES[0])
         self._deepest = max(float(np.linalg.norm(points, axis=1).max()), 1e-6)
         squares = _squares(points, points)
         self._usual = float(np.median(squares[squares > 0])) if (squares > 0).any() else 1.0
         targets, likeliest = (accuracies - self._mean) / self._scale, -np.inf
-        for shape, noise in product(product(REACHES, RESIDUALS, ALIKE), NOISES):
+        trend, alike = self._trend(points), self._alike(points, labels)
+        for (reach, residual, other), noise in product(product(REACHES, RESIDUALS, ALIKE), NOISES):
             nugget = ((noise / self._scale) ** 2 + 1e-8) * np.eye(len(points))
-            root = np.linalg.cholesky(self._covariance(points, labels, shape) + nugget)
-            white = np.linalg.solve(root, targets)
+            root = np.linalg.cholesky(trend + residual * alike[reach, other] + nugget)
+            white = solve_triangular(root, targets, lower=True, check_finite=False)
             if (likely := -0.5 * white @ white - np.log(np.diag(root)).sum()) > likeliest:
-                likeliest, self._root, self._white, self._shape = likely, root, white, shape
+                likeliest, self._root, self._white, self._shape = likely, root, white, (reach, residual, other)
 
     def predict(self, points: Array, labels: Integers) -> tuple[Array, Array]:
         """Mean and standard deviation of the accuracies: two of (recipes,)."""
-        cross = np.linalg.solve(self._root, self._covariance(points, labels, self._shape).T)
-        depths = np.linalg.norm(points, axis=1) / self._deepest
-        own = 1 + SLOPE * depths**2 + BEND + self._shape[1]
+        from scipy.linalg import solve_triangular
+
+        reach, residual, other = self._shape
+        covariance = self._trend(points) + residual * self._alike(points, labels, [(reach, other)])[reach, other]
+        cross = solve_triangular(self._root, covariance.T, lower=True, check_finite=False)
+        own = 1 + SLOPE * self._depths(points) ** 2 + BEND + residual
         deviations: Array = self._scale * np.sqrt(np.maximum(own - (cross**2).sum(0), 1e-10))
         return self._mean + self._scale * (self._white @ cross), deviations
 
-    def _covariance(self, points: Array, labels: Integers, shape: tuple[float, float, float]) -> Array:
-        """Between these recipes and those that were tried."""
-        reach, residual, alike = shape
-        one, other = (np.linalg.norm(p, axis=1) / self._deepest for p in (points, self._points))
-        trend = (
-            1
-            + SLOPE * np.outer(one, other)
-            + BEND * np.exp(-(np.subtract.outer(one, other) ** 2) / (2 * BEND_REACH**2))
-        )
-        differ = (labels[:, None] != self._labels).sum(axis=2)
-        near = np.exp(-_squares(points, self._points) / (2 * reach**2 * self._usual))
-        found: Array = trend + residual * near * alike**differ
+    def _depths(self, points: Array) -> Array:
+        found: Array = np.linalg.norm(points, axis=1) / self._deepest
         return found
+
+    def _trend(self, points: Array) -> Array:
+        """Covariance of the trend between these recipes and those that were tried."""
+        one, other = self._depths(points), self._depths(self._points)
+        bend = np.exp(-(np.subtract.outer(one, other) ** 2) / (2 * BEND_REACH**2))
+        found: Array = 1 + SLOPE * np.outer(one, other) + BEND * bend
+        return found
+
+    def _alike(
+        self, points: Array, labels: Integers, shapes: Sequence[tuple[float, float]] = tuple(product(REACHES, ALIKE))
+    ) -> dict[tuple[float, float], Array]:
+        """Correlation of the residuals between these recipes and those that were tried, by reach and `ALIKE`."""
+        squares = _squares(points, self._points) / (2 * self._usual)
+        differ = sum(np.not_equal.outer(*pair).astype(np.int8) for pair in zip(labels.T, self._labels.T, strict=True))
+        near = {reach: np.exp(-squares / reach**2) for reach in {reach for reach, _ in shapes}}
+        return {(reach, other): near[reach] * other**differ for reach, other in shapes}
 
 
 def expected_gain(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,10 +16,13 @@ from autoprune.pareto import OBJECTIVES, Objective, interval, value
 if TYPE_CHECKING:
     from autoprune.damage import DamageTable
     from autoprune.hardware import Precision
+    from autoprune.recipe import Recipe
     from autoprune.records import Score, TrialRecord
 
     Array = npt.NDArray[np.float64]
     Costs = Mapping[str, Mapping[int, float]]
+
+BATCH = 64  # records that a regression learns at a time: what that takes grows with their square
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,19 @@ class Tables:
 
     def learn(self, records: Iterable[TrialRecord]) -> None:
         """Correct the regressions by what trials measured."""
+        scores: dict[Precision, list[tuple[Recipe, Score]]] = {}
         for record in records:
-            if record.score and (regression := self.regressions.get(record.recipe.precision)):
-                low, share, high = (number / self.whole for number in interval(record.score, self.cost))
-                deviation = np.hypot((high - low) / (2 * Z95), NOISE * share)
-                features = regression.features([kept_units(record.recipe)])
-                regression.learn(features, np.array([share]), np.array([deviation]))
+            if record.score and record.recipe.precision in self.regressions:
+                scores.setdefault(record.recipe.precision, []).append((record.recipe, record.score))
+        for precision, known in scores.items():
+            for start in range(0, len(known), BATCH):
+                self._learn(self.regressions[precision], known[start : start + BATCH])
+
+    def _learn(self, regression: Regression, known: Sequence[tuple[Recipe, Score]]) -> None:
+        intervals = np.array([interval(score, self.cost) for _, score in known]) / self.whole
+        low, shares, high = intervals.T
+        deviations = np.hypot((high - low) / (2 * Z95), NOISE * shares)
+        regression.learn(regression.features([kept_units(recipe) for recipe, _ in known]), shares, deviations)
 
     def measured(self, score: Score) -> float:
         """The share of the dense FP32 model's cost that was measured."""
@@ -64,8 +74,7 @@ class Tables:
 
     def shares(self, units: Array, precision: Precision) -> Array:
         """Predicted shares of many recipes, from the units kept of all groups, (recipes, groups); an estimate."""
-        regression = self.regressions[precision]
-        return regression.predict(regression.features_of(units))[0]
+        return self.regressions[precision].expect(units)
 
     def share(self, kept: Mapping[str, int], precision: Precision) -> tuple[float, float]:
         """The predicted share of one recipe and its standard deviation; an estimate."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 from autoprune.latency import kept_units
 from autoprune.pareto import least_useful
@@ -21,7 +21,6 @@ from autoprune.strategies._rows import LABELS, Integers, Rows
 
 if TYPE_CHECKING:
     from autoprune.hardware import Precision
-    from autoprune.recipe import Recipe
     from autoprune.records import TrialRecord
     from autoprune.space import BoundSpace
     from autoprune.strategies._base import Answers, Records
@@ -30,12 +29,14 @@ if TYPE_CHECKING:
     Stairs = list[tuple[float, float]]
 
 Array = npt.NDArray[np.float64]
+Truths = npt.NDArray[np.bool_]
 RUNGS = (0.01, 0.03, 0.08, 0.2, 0.5, 1.2)  # summed divergences of the opening, in nats
 WORST_DAMAGE = 4.0  # summed divergence, in nats, beyond which no budget goes: the model is lost there
 SEGMENTS = 4  # consecutive groups that share a sensitivity
 SPREAD = 0.7  # of the logarithms of sensitivities
-DRAWS, ANSWERS = 2, 16  # sensitivities for each precision, and how many of the answers for all budgets are weighed
-LEARNT = 200  # records at most: what a question costs grows with their cube
+ANSWERS = 24  # for all budgets to one draw of sensitivities in one precision, of which so many are weighed
+STEPS = 500  # from the front that are weighed, at most
+LEARNT = 100  # records at most: what a question costs grows with their cube
 
 
 class GuidedSearch(Search):
@@ -56,54 +57,67 @@ class GuidedSearch(Search):
         self.budgets = Budgets(space, tables, tables.damage, bearable=WORST_DAMAGE)
         # before trials correct the table, so that a run that is resumed opens alike
         self._rungs = {precision: self.budgets.at_costs(precision, RUNGS) for precision in space.precisions}
-        self.records: dict[str, TrialRecord] = {}
-        self._scored: list[TrialRecord] = []  # by recipe id, so that their order does not depend on when they came
-        self._measured: Stairs = []  # their shares and accuracies
-        self._whole: list[TrialRecord] = []  # those of them that cut nothing
+        self._known: set[str] = set()
         self._tried: set[bytes] = set()  # rows
+        self._whole: list[TrialRecord] = []  # those that were scored and cut nothing
+        # of all that were scored, by recipe id, so that their order does not depend on when they came
+        self._ids = np.empty(0, dtype=object)
+        self._scored = self.rows.of([])
+        self._measured = np.empty((0, 2))  # shares and accuracies
+        self._pools = ThreadpoolController()
 
     def seeds(self) -> Sequence[Answers]:
         """The dense model in each precision."""
         return dense(self.space)
 
     def learn(self, records: Records) -> None:
-        for name in sorted(records.keys() - self.records.keys()):
-            self.records[name] = record = records[name]
-            if record.recipe.precision not in self.space.precisions:
-                continue  # the dense FP32 model, where the space is without FP32
-            self.tables.learn([record])
-            self._tried.update(row.tobytes() for row in self.rows.of([record.recipe]))
-            if record.score:
-                place = bisect_left(self._scored, name, key=lambda one: one.recipe.id)
-                self._scored.insert(place, record)
-                self._measured.insert(place, (self.tables.measured(record.score), record.score.accuracy))
-                self._whole += [] if record.recipe.choices else [record]
+        new = [records[name] for name in sorted(records.keys() - self._known)]
+        self._known.update(records)
+        # without the dense FP32 model, where the space is without FP32
+        new = [record for record in new if record.recipe.precision in self.space.precisions]
+        self.tables.learn(new)
+        rows = self.rows.of([record.recipe for record in new])
+        self._tried.update(row.tobytes() for row in rows)
+        scored = [(n, record.recipe.id, record.score) for n, record in enumerate(new) if record.score]
+        self._whole += [new[n] for n, _, _ in scored if not new[n].recipe.choices]
+        places = np.searchsorted(self._ids, np.array([name for _, name, _ in scored], dtype=object))
+        points = [(self.tables.measured(score), score.accuracy) for _, _, score in scored]
+        self._ids = np.insert(self._ids, places, [name for _, name, _ in scored])
+        self._scored = np.insert(self._scored, places, rows[[n for n, _, _ in scored]], axis=0)
+        self._measured = np.insert(self._measured, places, np.reshape(points, (-1, 2)), axis=0)
 
     def propose(self, question: int) -> Answers | None:
-        left = (recipe for recipe in self._opening if recipe.id not in self.records and not self._hopeless(recipe))
-        recipe = next(left, None) or self._most_promising(np.random.default_rng(question_seed(self.seed, question)))
-        if recipe is None:
+        left = self._opening[self._new(self._opening)]
+        left = left[~self._hopeless(left)] if len(left) else left
+        with self._pools.limit(limits=1, user_api="blas"):  # matrices this small only wait for other threads
+            rng = np.random.default_rng(question_seed(self.seed, question))
+            row = left[0] if len(left) else self._most_promising(rng)
+        if row is None:
             return None
-        label = self.space.label(recipe)
-        kept = kept_units(recipe)
+        recipe = self.rows.recipe(row)
+        label, kept = self.space.label(recipe), kept_units(recipe)
         return self.space.answers(kept, precision=recipe.precision, criterion=recipe.criterion, recover=label)
 
     @cached_property
-    def _opening(self) -> list[Recipe]:
+    def _opening(self) -> Integers:
         """Solver answers by the tables as they were measured, and uniform cuts, in the fastest believable precision."""
         precision = min(self._believable, key=lambda name: self.tables.share({}, name)[0])
-        kept = list(self._rungs[precision])
-        if self.space.shared:
-            kept += [self.space.near(ratio, whole=self.space.shared) for ratio in INNER]
-        kept += [self.space.near(ratio) for ratio in LADDER]
         label = [self.space.precisions.index(precision), 0, 0]
-        found = [self.rows.recipe(row) for row in self.rows.cut(kept, [label] * len(kept))]
-        return list({recipe.id: recipe for recipe in found if recipe.choices}.values())
+        kept = [self.space.near(ratio, whole=self.space.shared) for ratio in INNER] if self.space.shared else []
+        kept += [self.space.near(ratio) for ratio in LADDER]
+        return np.vstack([_labelled(self._rungs[precision], label), self.rows.cut(kept, [label] * len(kept))])
 
-    def _hopeless(self, recipe: Recipe) -> bool:
-        """Whether something slower was already too bad to count."""
-        share = self.tables.share(kept_units(recipe), recipe.precision)[0]
-        return any(one >= share and accuracy < self._floor for one, accuracy in self._measured)
+    def _new(self, rows: Integers) -> Truths:
+        """Which of them were not tried; the dense models were seeds."""
+        cut = (rows[:, :-LABELS] != self.rows.highest[:-LABELS]).any(axis=1)
+        found: Truths = cut & [row.tobytes() not in self._tried for row in rows]
+        return found
+
+    def _hopeless(self, rows: Integers) -> Truths:
+        """Which of them are faster than something that was already too bad to count."""
+        useless = self._measured[self._measured[:, 1] < self._floor]
+        found: Truths = self._shares(rows) <= useless[:, 0].max(initial=-np.inf)
+        return found
 
     @property
     def _believable(self) -> list[Precision]:
@@ -122,75 +136,72 @@ class GuidedSearch(Search):
         """The least accuracy that counts."""
         return least_useful(self._dense) if np.isfinite(self._dense) else 0.0
 
-    def _most_promising(self, rng: np.random.Generator) -> Recipe | None:
+    def _most_promising(self, rng: np.random.Generator) -> Integers | None:
         """The recipe of the largest expected gain; None where nothing new is left."""
-        if not self._scored:
+        if not len(self._scored):
             return None
-        stairs = self._stairs()
-        pool = np.unique(self._pool(stairs, rng), axis=0)
-        whole = (pool[:, :-LABELS] == self.rows.highest[:-LABELS]).all(axis=1)  # the dense models were seeds
-        new = pool[[not dense and row.tobytes() not in self._tried for row, dense in zip(pool, whole, strict=True)]]
+        front = self._front()
+        pool = np.unique(self._pool(front, rng), axis=0)
+        new = pool[self._new(pool)]
         if not len(new):
             return None
-        gains = self._gains(new, self._forecast(stairs), stairs).round(9)  # so that ties fall alike
-        return self.rows.recipe(new[int(gains.argmax())])
+        stairs = [(0.0, self._floor), *map(tuple, self._measured[front].tolist())]
+        means, deviations = self._forecast(stairs).predict(self._points(new), new[:, -LABELS:])
+        gains = expected_gain(stairs, self._shares(new), means, deviations, at_most=self._dense)
+        best: Integers = new[int(gains.round(9).argmax())]  # so that ties fall alike
+        return best
 
-    def _gains(self, rows: Integers, forecast: Forecast, stairs: Stairs) -> Array:
+    def _shares(self, rows: Integers) -> Array:
+        """What the table predicts."""
         shares, units = np.empty(len(rows)), self.rows.units(rows)
         for n, precision in enumerate(self.space.precisions):
             if (here := rows[:, -LABELS] == n).any():
                 shares[here] = self.tables.shares(units[here], precision)
-        means, deviations = forecast.predict(self._points(rows), rows[:, -LABELS:])
-        return expected_gain(stairs, shares, means, deviations, at_most=self._dense)
+        return shares
 
     def _forecast(self, stairs: Stairs) -> Forecast:
         """Of those that lie least below the front, where they are many."""
-        measured = np.array(self._measured)
-        steps = np.searchsorted([share for share, _ in stairs], measured[:, 0], side="right") - 1
-        below = np.array([accuracy for _, accuracy in stairs])[steps] - measured[:, 1]
+        shares, accuracies = self._measured.T
+        steps = np.searchsorted([share for share, _ in stairs], shares, side="right") - 1
+        below = np.array([accuracy for _, accuracy in stairs])[steps] - accuracies
         learnt = np.argsort(below, kind="stable")[:LEARNT]
-        rows = self.rows.of([self._scored[n].recipe for n in learnt])
-        return Forecast(self._points(rows), rows[:, -LABELS:], measured[learnt, 1])
+        rows = self._scored[learnt]
+        return Forecast(self._points(rows), rows[:, -LABELS:], accuracies[learnt])
 
     def _points(self, rows: Integers) -> Array:
         """The roots of the damage that each group's cut does alone: (rows, groups)."""
-        return np.sqrt(self._damage[np.arange(self._damage.shape[0]), rows[:, :-LABELS]])
+        return np.sqrt(self.budgets.by_level(rows[:, :-LABELS]))
 
-    @cached_property
-    def _damage(self) -> Array:
-        """(groups, most levels)."""
-        found = np.zeros((len(self.space.levels), max(map(len, self.space.levels.values()))))
-        for n, (group, levels) in enumerate(self.space.levels.items()):
-            found[n, : len(levels)] = [self.tables.damage[group][units] for units in levels]
+    def _front(self) -> Integers:
+        """Places of what is faster than the dense model and more accurate than all that is faster, ascending."""
+        order = np.lexsort(self._measured.T[::-1])
+        shares, accuracies = self._measured[order].T
+        before = np.maximum.accumulate(np.append(self._floor, accuracies))[:-1]
+        found: Integers = order[(accuracies > before) & (shares < 1)]
         return found
 
-    def _stairs(self) -> Stairs:
-        """The front as (share, accuracy), both ascending, above the floor."""
-        stairs = [(0.0, self._floor)]
-        for share, accuracy in sorted(self._measured):
-            if accuracy > stairs[-1][1] and share < 1:
-                stairs.append((share, accuracy))
-        return stairs
-
-    def _pool(self, stairs: Stairs, rng: np.random.Generator) -> Integers:
+    def _pool(self, front: Integers, rng: np.random.Generator) -> Integers:
         """What is weighed: solver answers for all budgets, and what is one step from the front."""
-        rows = []
-        for precision in self._believable:
-            for _ in range(DRAWS):
-                kept = self._solved(precision, rng)
-                rows.append(self.rows.cut(kept, [[self.space.precisions.index(precision), 0, 0]] * len(kept)))
-        steps = set(stairs)
-        members = [r.recipe for r, point in zip(self._scored, self._measured, strict=True) if point in steps]
-        return np.vstack([self.rows.labelled(np.vstack(rows)), self.rows.around(self.rows.of(members))])
+        rows = [
+            _labelled(self._solved(precision, rng), [self.space.precisions.index(precision), 0, 0])
+            for precision in self._believable
+        ]
+        steps = rng.permutation(self.rows.around(self._scored[front]))[:STEPS]
+        return np.vstack([self.rows.labelled(np.vstack(rows)), steps])
 
-    def _solved(self, precision: Precision, rng: np.random.Generator) -> list[dict[str, int]]:
+    def _solved(self, precision: Precision, rng: np.random.Generator) -> Integers:
         """Answers, spread over all budgets, to sensitivities around those of the table."""
         groups = list(self.space.levels)
         parts = [SEGMENTS if g in self.space.shared else n * SEGMENTS // len(groups) for n, g in enumerate(groups)]
         logarithms = rng.normal(0.0, SPREAD, SEGMENTS + 1)[parts] + rng.normal(0.0, SPREAD / 2, len(groups))
         found = self.budgets.all(precision, power=rng.uniform(0.5, 1.5), weights=np.exp(logarithms).tolist())
-        places = np.unique(np.linspace(0, len(found) - 1, min(ANSWERS, len(found))).astype(int))
-        return [found[place] for place in places]
+        spread: Integers = found[np.unique(np.linspace(0, len(found) - 1, min(ANSWERS, len(found))).astype(int))]
+        return spread
+
+
+def _labelled(levels: Integers, label: Sequence[int]) -> Integers:
+    """Rows of these levels, with one label."""
+    return np.hstack([levels, np.tile(np.array(label, dtype=np.int64), (len(levels), 1))])
 
 
 @dataclass(frozen=True)

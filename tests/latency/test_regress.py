@@ -87,6 +87,14 @@ def test_groups_that_meet_are_not_counted_twice() -> None:
     assert whole - cut < 0.9 * alone
 
 
+def test_what_is_expected_is_what_the_features_say() -> None:
+    rng = np.random.default_rng(3)
+    regression = learnt([{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 20, rng=rng)], noise=0.002)
+    units = ARITHMETIC.units([{}, *scattered(ARITHMETIC, 20, rng=rng)])
+    assert regression.expect(units) == pytest.approx(regression.features_of(units) @ regression.mean)
+    assert regression.expect(units)[0] == regression.mean[0]
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000))
 def test_the_next_recipe_is_the_least_sure_one_and_makes_everything_surer(seed: int) -> None:

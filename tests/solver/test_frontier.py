@@ -53,7 +53,7 @@ def test_a_larger_budget_never_costs_more(seed: int, shares: list[float], resolu
 @given(st.integers(0, 10_000), RESOLUTIONS)
 def test_the_choices_are_the_answers(seed: int, resolution: int) -> None:
     frontier = Frontier.of(random_problem(seed, groups=6, levels=5), resolution=resolution)
-    choices = frontier.choices()
+    choices = [frontier.problem.choice(row) for row in frontier.levels()]
     spends, costs = [choice.spends["latency_ms"] for choice in choices], [choice.cost for choice in choices]
     assert spends == sorted(set(spends))
     assert costs == sorted(set(costs), reverse=True)

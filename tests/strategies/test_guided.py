@@ -75,11 +75,16 @@ def test_a_screened_candidate_is_pruned_in_the_study_and_never_on_the_front(tmp_
 
 def test_the_opening_keeps_to_its_errors_and_gets_faster() -> None:
     search = open_search("guided")
-    kept = search.budgets.at_costs("fp32", (0.01, 0.05, 0.1))
-    damage = search.tables.damage
-    costs = [sum(damage[group].get(one.get(group, 64), 0.0) for group in SPACE.levels) for one in kept]
+    levels = search.budgets.at_costs("fp32", (0.01, 0.05, 0.1))
+    costs = [
+        sum(search.tables.damage[group][known[n]] for n, (group, known) in zip(row, SPACE.levels.items(), strict=True))
+        for row in levels
+    ]
     assert all(cost <= most for cost, most in zip(costs, (0.01, 0.05, 0.1), strict=True))
-    shares = [search.tables.share(one, "fp32")[0] for one in kept]
+    shares = [
+        search.tables.share({g: known[n] for n, (g, known) in zip(row, SPACE.levels.items(), strict=True)}, "fp32")[0]
+        for row in levels
+    ]
     assert shares == sorted(shares, reverse=True)
     assert shares[2] < shares[0] < 1
 
@@ -94,6 +99,24 @@ def test_the_opening_ends_where_models_become_useless() -> None:
     assert record.score
     useless = record.model_copy(update={"outcome": Success(score=record.score.model_copy(update={"accuracy": 0.1}))})
     search.learn(records | {first.id: useless})
-    proposed = [SPACE.suggest(FixedTrial(search.propose(n))) for n in range(3, 9)]
-    assert search._hopeless(SPACE.recipe(dict.fromkeys("abcd", 16), criterion="l2", precision="int8", recover="none"))
-    assert not any(search._hopeless(recipe) and recipe in search._opening for recipe in proposed)
+    proposed = search.rows.of([SPACE.suggest(FixedTrial(search.propose(n))) for n in range(3, 9)])
+    deep = SPACE.recipe(dict.fromkeys("abcd", 16), criterion="l2", precision="int8", recover="none")
+    assert search._hopeless(search.rows.of([deep])).all()
+    opening = {row.tobytes() for row in search._opening}
+    assert not any(row.tobytes() in opening for row in proposed[search._hopeless(proposed)])
+
+
+def test_what_is_learnt_does_not_depend_on_the_order() -> None:
+    recipes = [
+        SPACE.recipe({"a": a, "b": b}, criterion="l2", precision=p, recover="none")
+        for p in SPACE.precisions
+        for a in (16, 32, 48)
+        for b in (16, 64)
+    ]
+    records = {record.recipe.id: record for record in map(toy_record, recipes)}
+    at_once, one_by_one = open_search("guided"), open_search("guided")
+    at_once.learn(records)
+    for n in range(1, len(records) + 1):
+        one_by_one.learn(dict(list(records.items())[::-1][:n]))
+    assert (at_once._ids == sorted(records)).all()
+    assert [at_once.propose(n) for n in range(30, 34)] == [one_by_one.propose(n) for n in range(30, 34)]
