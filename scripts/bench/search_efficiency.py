@@ -39,6 +39,7 @@ from autoprune.strategies import strategies, strategy
 from autoprune.study import Ledger, RunDirectory
 
 COUNTS = (10, 15, 20, 30, 40, 60, 100, 150, 200, 300, 400, 600)
+FIRST = 20  # evaluations, from which on the leads count
 CORNER = 0.10  # below the dense accuracy
 PATIENT = ("tpe", "nsga2")  # get ten times the evaluations
 SPACES = {"lstsq": "[{methods: [lstsq]}, {methods: [lstsq, bn]}]", "none": "[{methods: []}]"}
@@ -167,8 +168,8 @@ def against(bench: Bench, title: str, rival: str, ours: list[Any], theirs: list[
     our = np.mean([volumes[:end] for volumes, _ in ours], axis=0)
     their = np.mean([volumes[:long] for volumes, _ in theirs], axis=0)
     bench.figure(f"{title} at {end} / {rival} at {long}, hypervolume", float(our[-1] / their[-1]), goal=">= 1")
-    lead = min(float(our[n] / their[n]) for n in range(19, min(end, long)))
-    bench.figure(f"{title} / {rival} at the worst count from 20 on", lead, goal=">= 1")
+    if leads := [float(our[n] / their[n]) for n in range(FIRST - 1, min(end, long))]:
+        bench.figure(f"{title} / {rival} at the worst count from {FIRST} on", min(leads), goal=">= 1")
     level = min(our[-1], their[-1])
     sooner = np.median([reached(one, level) for one in theirs]) / np.median([reached(one, level) for one in ours])
     bench.figure(f"{title}, times sooner than {rival} at {level:.4f}", float(sooner), goal=">= 5")
