@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHARE = "share"
 CORRECTIONS = 4
 RESOLUTION = 4096
-COARSE = 512  # where the costs are drawn at random
+COARSE = 2048  # where the costs are drawn at random
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ RUNGS = (0.01, 0.03, 0.08, 0.2, 0.5, 1.2)  # summed divergences of the opening, 
 WORST_DAMAGE = 4.0  # summed divergence, in nats, beyond which no budget goes: the model is lost there
 SEGMENTS = 4  # consecutive groups that share a sensitivity
 SPREAD = 0.7  # of the logarithms of sensitivities
-ANSWERS = 24  # for all budgets to one draw of sensitivities in one precision, of which so many are weighed
+ANSWERS = 32  # for all budgets to one draw of sensitivities in one precision, of which so many are weighed
 STEPS = 500  # from the front that are weighed, at most
 LEARNT = 100  # records at most: what a question costs grows with their cube
 
@@ -71,8 +71,9 @@ class GuidedSearch(Search):
         return dense(self.space)
 
     def learn(self, records: Records) -> None:
-        new = [records[name] for name in sorted(records.keys() - self._known)]
-        self._known.update(records)
+        names = sorted(records.keys() - self._known)
+        self._known.update(names)
+        new = [records[name] for name in names]
         # without the dense FP32 model, where the space is without FP32
         new = [record for record in new if record.recipe.precision in self.space.precisions]
         self.tables.learn(new)
@@ -141,7 +142,7 @@ class GuidedSearch(Search):
         if not len(self._scored):
             return None
         front = self._front()
-        pool = np.unique(self._pool(front, rng), axis=0)
+        pool = self._pool(front, rng)
         new = pool[self._new(pool)]
         if not len(new):
             return None
