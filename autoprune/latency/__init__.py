@@ -1,7 +1,8 @@
 """What cutting each group saves on one device: tables, measured end to end, and their bias."""
 
+from autoprune.latency.arithmetic import Arithmetic
 from autoprune.latency.calibrate import FOR_A_SEARCH, Calibration, Effort, arithmetic, kept_units
-from autoprune.latency.regress import NOISE, Z95, Arithmetic, Regression
+from autoprune.latency.regress import NOISE, Z95, Regression
 from autoprune.latency.store import Store
 from autoprune.latency.table import Bias, Cell, LatencyTable, Observation, PrecisionTable
 

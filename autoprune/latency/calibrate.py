@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autoprune.errors import StageError
+from autoprune.latency.arithmetic import Arithmetic
 from autoprune.latency.plan import POOL, informative, scattered, sweeps
-from autoprune.latency.regress import Z95, Arithmetic, Regression, fit
+from autoprune.latency.regress import Z95, Regression, fit
 from autoprune.latency.table import Bias, Cell, HeldOut, LatencyTable, Observation, PrecisionTable, Purpose
 from autoprune.recipe import Keep, Recipe
 
@@ -39,6 +40,8 @@ class Effort:
         sweeps: whether to cut one group of every make alone to each of its levels first.
         held_out: recipes per precision that only tell the bias.
         together: recipes timed interleaved with the dense model at a time.
+        scattered: how many joint recipes of these are drawn from everywhere; the others are those that tell most, which
+            are much alike, and would leave the regression blind for what it has no term for.
         blocks, block_ms: of the timing loop: less than for a result, since the regression averages over recipes.
         seed: of the recipes that are drawn.
     """
@@ -48,6 +51,7 @@ class Effort:
     sweeps: bool = True
     held_out: int = 20
     together: int = 8
+    scattered: int = 3
     blocks: int = 6
     block_ms: float = 15.0
     seed: int = 0
@@ -107,10 +111,12 @@ class Calibration:
         pool = scattered(self.arithmetic, POOL, rng=np.random.default_rng(self.effort.seed + 1))
         regression, joint = self._fit(seen), 0
         while joint < self.effort.most:
-            recipes, worst = informative(regression, pool, self.effort.together)
+            recipes, worst = informative(regression, pool, self.effort.together - self.effort.scattered)
             if worst <= (wanted := self.effort.tolerance_percent):
                 break
             self.say(f"latencies in {precision} are sure to {worst:.1f} %, {wanted:g} % is wanted")
+            rng = np.random.default_rng((self.effort.seed + 2, joint))
+            recipes += scattered(self.arithmetic, self.effort.scattered, rng=rng)
             seen += self._observe(recipes, "joint", precision)
             regression, joint = self._fit(seen), joint + len(recipes)
         return regression

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from autoprune.latency.regress import NOISE, Arithmetic, Regression
+from autoprune.latency.arithmetic import Arithmetic
+from autoprune.latency.regress import NOISE, Regression
 
 POOL = 128  # random recipes that stand for all that a search may ask for
 LEAST = 0.05  # share of the dense latency below which errors do not count for more

@@ -32,8 +32,8 @@ ARITHMETIC = Arithmetic(
 
 def truth(kept: Mapping[str, int]) -> float:
     """Steps of 16 in the blocks; an overhead that no cut saves."""
-    blocks = sum(-(-kept.get(f"block{n}", 64) // 16) * 16 / 64 * (1 + 0.05 * n) for n in range(6))
-    return 0.2 + 0.05 * kept.get("stem", 32) / 32 + 0.75 * blocks / 6.75 * (0.3 + 0.7 * kept.get("stem", 32) / 32)
+    blocks = sum(-(-kept.get(f"block{n}", 64) // 16) * 16 / 64 * (1 + 0.02 * n) for n in range(6))
+    return 0.2 + 0.05 * kept.get("stem", 32) / 32 + 0.75 * blocks / 6.3 * (0.3 + 0.7 * kept.get("stem", 32) / 32)
 
 
 def observation(kept: dict[str, int], share: float, *, noise: float) -> Observation:
@@ -93,6 +93,27 @@ def test_what_is_expected_is_what_the_features_say() -> None:
     units = ARITHMETIC.units([{}, *scattered(ARITHMETIC, 20, rng=rng)])
     assert regression.expect(units) == pytest.approx(regression.features_of(units) @ regression.mean)
     assert regression.expect(units)[0] == regression.mean[0]
+
+
+def test_what_only_shows_together_is_found() -> None:
+    """Everything cut makes the model 4 % faster than the sum says; two neighbours that are cut cost 1 %."""
+
+    def seen(kept: Mapping[str, int]) -> float:
+        removed = 1 - macs(kept) / macs({})
+        both = (1 - kept.get("block2", 64) / 64) * (1 - kept.get("block3", 64) / 64)
+        return truth(kept) - 0.04 * removed**2 + 0.01 * both
+
+    rng = np.random.default_rng(4)
+    recipes = [{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 60, rng=rng)]
+    observations = [observation(kept, seen(kept) * (1 + 0.002 * rng.standard_normal()), noise=0.002) for kept in recipes]
+    regression = fit(ARITHMETIC, observations, recipes)
+    new = scattered(ARITHMETIC, 40, rng=rng)
+    predicted, _ = regression.predict(regression.features(new))
+    assert np.abs(predicted / np.array([seen(kept) for kept in new]) - 1).mean() < 0.01
+    beyond = regression.mean[1 + len(ARITHMETIC.places) :]
+    pairs = list(zip(list(LEVELS)[:-1], list(LEVELS)[1:], strict=True))
+    assert beyond[0] < -0.02
+    assert beyond[1 + pairs.index(("block2", "block3"))] == max(beyond[1:])
 
 
 @settings(deadline=None, max_examples=20)

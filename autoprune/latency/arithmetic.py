@@ -1,0 +1,101 @@
+"""What a regression of latencies knows of a model: its groups, and how its work follows their widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Kept = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What a regression needs to know of a model.
+
+    Attributes:
+        sizes: group id -> units, in the order of the graph.
+        levels: group id -> unit counts that may stay, ascending; only groups with a choice.
+        makes: group id -> what groups that cost alike have in common.
+        work: from units kept, (recipes, groups) in the order of ``sizes``, to what the cost is expected to follow,
+            (recipes,): multiply-accumulates where it is latency.
+    """
+
+    sizes: Mapping[str, int]
+    levels: Mapping[str, tuple[int, ...]]
+    makes: Mapping[str, str]
+    work: Callable[[Array], Array]
+
+    @cached_property
+    def places(self) -> list[tuple[str, int]]:
+        """Group and units of every coefficient."""
+        return [(g, n) for g, levels in self.levels.items() for n in levels if n != self.sizes[g]]
+
+    @cached_property
+    def dense(self) -> float:
+        """Multiply-accumulates of the whole model."""
+        return float(self.work(self.units([{}]))[0])
+
+    @cached_property
+    def alone(self) -> dict[tuple[str, int], float]:
+        """Multiply-accumulates that each place removes by itself."""
+        left = self.work(self.units([{group: units} for group, units in self.places]))
+        return dict(zip(self.places, (self.dense - left).tolist(), strict=True))
+
+    def units(self, recipes: Sequence[Kept]) -> Array:
+        """Units kept of all groups: (recipes, groups)."""
+        return np.array(
+            [[kept.get(group, size) for group, size in self.sizes.items()] for kept in recipes], dtype=float
+        )
+
+    def columns(self, units: Array) -> Integers:
+        """Which coefficient each group with levels takes, counted from 1; 0 where it is whole: (recipes, groups)."""
+        return self._lookup[np.arange(len(self.levels)), units[:, self._varied].astype(np.int64)]
+
+    def ratios(self, units: Array) -> Array:
+        """The ratio of each group with levels, 1 where it is whole: (recipes, groups)."""
+        after = np.tile(np.array(list(self.sizes.values()), dtype=float), (len(units), 1))
+        lefts = [self.work(after)]
+        for column in self._varied:
+            after[:, column] = units[:, column]
+            lefts.append(self.work(after))
+        removed, alone = -np.diff(lefts, axis=0).T, np.array([0.0, *self.alone.values()])[self.columns(units)]
+        found: Array = np.divide(removed, alone, out=np.ones_like(removed), where=alone != 0)
+        return found
+
+    def together(self, units: Array) -> Array:
+        """What a recipe cuts together, (recipes, 1 + pairs of neighbours); 0 where only one group is cut.
+
+        First the square of the share of the work that is removed, without the squares of what each group removes by
+        itself; then for each group with levels and the next one the product of the fractions of their units.
+        """
+        share = np.array([0.0, *self.alone.values()])[self.columns(units)] / self.dense
+        removed = 1 - self.work(units) / self.dense
+        sizes = np.array([self.sizes[group] for group in self.levels], dtype=float)
+        cut = 1 - units[:, self._varied] / sizes
+        return np.column_stack([removed**2 - (share**2).sum(axis=1), cut[:, :-1] * cut[:, 1:]])
+
+    @cached_property
+    def largest(self) -> Array:
+        """The share of the work that each group with levels removes at most: (groups,)."""
+        return np.array([max(self.alone[group, levels[0]], 0) / self.dense for group, levels in self.levels.items()])
+
+    @cached_property
+    def _varied(self) -> list[int]:
+        """Columns of the groups with levels among all groups."""
+        columns = {group: n for n, group in enumerate(self.sizes)}
+        return [columns[group] for group in self.levels]
+
+    @cached_property
+    def _lookup(self) -> Integers:
+        """(groups with levels, units): the column of the coefficient."""
+        found = np.zeros((len(self.levels), 1 + max(self.sizes.values(), default=0)), dtype=np.int64)
+        rows = {group: n for n, group in enumerate(self.levels)}
+        for column, (group, units) in enumerate(self.places, 1):
+            found[rows[group], units] = column
+        return found
