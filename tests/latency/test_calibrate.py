@@ -2,16 +2,23 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 
 from autoprune import engine
 from autoprune.engine import Silent
-from autoprune.latency import Effort, LatencyTable, Store
+from autoprune.engine.prepare import prepare
+from autoprune.evaluate import Evaluator
+from autoprune.latency import Effort, LatencyTable, Store, arithmetic
+from autoprune.latency.calibrate import plain
+from autoprune.latency.plan import scattered
 from tests.cli.conftest import Command
 from tests.engine.conftest import SMALL
 
-EFFORT = Effort(tolerance_percent=50, most=4, held_out=4, together=4, block_ms=1)
+EFFORT = Effort(tolerance_percent=0.01, most=4, held_out=4, together=4, block_ms=1)
 
 
 class Stop(Silent):
@@ -52,6 +59,15 @@ def test_a_killed_calibration_goes_on_where_it_was(quick: dict[str, str], cache:
     again = Stop()
     assert calibrated(quick, again).observations == table.observations
     assert again.batches == 0
+
+
+def test_some_recipes_are_drawn_from_everywhere(quick: dict[str, str], cache: Path) -> None:
+    table = calibrated(quick, Stop())
+    prepared = prepare(engine.configure(task=str(SMALL), target=quick["target"], space=quick["space"]), Silent())
+    known = arithmetic(cast(Evaluator, SimpleNamespace(graph=prepared.graph)), prepared.space)
+    drawn = scattered(known, EFFORT.scattered, rng=np.random.default_rng((EFFORT.seed + 2, 0)))
+    timed = {one.recipe.id for one in table.observations if one.purpose != "held-out"}
+    assert {plain(kept, precision).id for kept in drawn for precision in ("fp32", "int8")} <= timed
 
 
 def test_a_torn_observation_is_timed_again(tmp_path: Path) -> None:

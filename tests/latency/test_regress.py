@@ -105,7 +105,9 @@ def test_what_only_shows_together_is_found() -> None:
 
     rng = np.random.default_rng(4)
     recipes = [{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 60, rng=rng)]
-    observations = [observation(kept, seen(kept) * (1 + 0.002 * rng.standard_normal()), noise=0.002) for kept in recipes]
+    observations = [
+        observation(kept, seen(kept) * (1 + 0.002 * rng.standard_normal()), noise=0.002) for kept in recipes
+    ]
     regression = fit(ARITHMETIC, observations, recipes)
     new = scattered(ARITHMETIC, 40, rng=rng)
     predicted, _ = regression.predict(regression.features(new))
