@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 from optuna.trial import FixedTrial
 
 from autoprune.pareto import hypervolume, normalised, objectives
 from autoprune.recipe import DENSE
 from autoprune.records import Screened, Success
 from autoprune.strategies import Tables
+from autoprune.strategies._tables import BATCH
 from autoprune.study import RunDirectory
 from tests.study.toy import SPACE, drive, open_ledger, open_search, toy_record, toy_tables
 
@@ -54,6 +56,25 @@ def test_trials_correct_the_latency_table() -> None:
     after, surer = tables.share({"a": 16, "b": 16}, "fp32")
     assert before < 0.7 < 0.8 < after < 0.95
     assert surer < unsure
+
+
+def test_many_trials_at_once_teach_as_much_as_one_after_the_other() -> None:
+    recipes = [
+        SPACE.recipe({"a": a, "b": b, "c": c, "d": d}, criterion="l2", precision=precision, recover="none")
+        for precision in SPACE.precisions
+        for a in (16, 32, 48, 64)
+        for b in (16, 32, 48, 64)
+        for c in (16, 32, 48, 64)
+        for d in (16, 64)
+    ]
+    records = [toy_record(recipe) for recipe in recipes if recipe.choices]
+    assert len(records) > BATCH * len(SPACE.precisions)
+    at_once, one_by_one = toy_tables(), toy_tables()
+    at_once.learn(records)
+    for record in records:
+        one_by_one.learn([record])
+    for precision in SPACE.precisions:
+        assert at_once.regressions[precision].mean == pytest.approx(one_by_one.regressions[precision].mean, abs=1e-9)
 
 
 def test_a_screened_candidate_is_pruned_in_the_study_and_never_on_the_front(tmp_path: Path) -> None:
@@ -119,4 +140,7 @@ def test_what_is_learnt_does_not_depend_on_the_order() -> None:
     for n in range(1, len(records) + 1):
         one_by_one.learn(dict(list(records.items())[::-1][:n]))
     assert (at_once._ids == sorted(records)).all()
+    assert (at_once._scored == one_by_one._scored).all()
+    assert (at_once._measured == one_by_one._measured).all()
+    assert (at_once._scored == at_once.rows.of([records[name].recipe for name in sorted(records)])).all()
     assert [at_once.propose(n) for n in range(30, 34)] == [one_by_one.propose(n) for n in range(30, 34)]
