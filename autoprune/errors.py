@@ -13,6 +13,7 @@
     ├── RunError                5   the run directory: missing, corrupted, not writable, changed circumstances
     │   └── RunLockedError      5   another driver works in it
     ├── SearchError             6   the search ended without a usable model
+    ├── DeviceError             7   the device, or the way to it: unreachable, lost, full; the run can be resumed
     └── StageError              -   a fault of one candidate; becomes a ``Failure`` in its record, never ends the run
 """
 
@@ -75,6 +76,12 @@ class SearchError(AutopruneError):
     """The search ended without a usable model."""
 
     exit_code = 6
+
+
+class DeviceError(AutopruneError):
+    """The device or the way to it is at fault, not what was measured on it; the run can be resumed."""
+
+    exit_code = 7
 
 
 class StageError(AutopruneError):

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
@@ -63,8 +62,8 @@ class Device(ABC):
     does not load or run: of kind ``out_of_memory`` or ``runtime``.
     """
 
-    runtime: ClassVar[str]
-    lease_name: ClassVar[str]  # of what must not be shared while timing; devices on the same hardware have the same
+    runtime: str
+    lease_name: str  # of what must not be shared while timing; devices on the same hardware have the same
 
     def __init__(self, profile: HardwareProfile) -> None:
         self.profile = profile
@@ -88,7 +87,11 @@ class Device(ABC):
 
     @abstractmethod
     def predictor(self, artifact: Artifact) -> AbstractContextManager[Predict]:
-        """Load ``artifact`` for accuracy and parity: a function from input arrays to output arrays, on all cores."""
+        """Load ``artifact`` for parity: a function from input arrays to output arrays, on all cores."""
+
+    def scorer(self, artifact: Artifact) -> AbstractContextManager[Predict]:
+        """Load ``artifact`` for accuracy, which takes thousands of samples; by default where it is timed."""
+        return self.predictor(artifact)
 
     @abstractmethod
     def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from typing import ClassVar
 
 from autoprune.devices import Arrays, Session
 from autoprune.devices.lease import OnWait, ignore
@@ -39,8 +38,8 @@ class FakeSession(Session):
 class FakeDevice(OnnxRuntimeDevice):
     """An artifact takes what ``script`` makes of it, by default 1 ms per megabyte; channels pay in multiples of 4."""
 
-    runtime: ClassVar[str] = "fake"
-    lease_name: ClassVar[str] = "fake"
+    runtime = "fake"
+    lease_name = "fake"
 
     def __init__(self, profile: HardwareProfile, *, script: Callable[[Artifact], Script] | None = None) -> None:
         super().__init__(profile)

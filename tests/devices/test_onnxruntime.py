@@ -28,19 +28,19 @@ class TestOnnxRuntimeDevice(DeviceContract):
 
     def test_session_is_freed_when_closed(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         with device.open(artifact, inputs) as session:
-            loaded = weakref.ref(session._session)
+            loaded = weakref.ref(session._runner._session)
         gc.collect()
         assert loaded() is None
 
     def test_renewed_session_gives_the_same_answers(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         with device.open(artifact, inputs) as session:
             session.run(1)
-            before = session._binding.copy_outputs_to_cpu()[0]
-            loaded = session._session
+            before = session._runner._binding.copy_outputs_to_cpu()[0]
+            loaded = session._runner._session
             session.renew()
             session.run(1)
-            assert session._session is not loaded
-            np.testing.assert_array_equal(session._binding.copy_outputs_to_cpu()[0], before)
+            assert session._runner._session is not loaded
+            np.testing.assert_array_equal(session._runner._binding.copy_outputs_to_cpu()[0], before)
         with device.predictor(artifact) as predict:
             np.testing.assert_allclose(predict(inputs)[0], before, rtol=1e-5, atol=1e-6)
 

@@ -1,0 +1,76 @@
+"""The host's end of a worker: a runner with an artifact, on the other side of a connection."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from autoprune.devices._base import Arrays
+from autoprune.devices._wire import Connection
+from autoprune.errors import DeviceError
+
+SECONDS = 60.0  # for what does not depend on the size of anything
+BYTES_PER_SECOND = 1e6  # slower connections than that are none
+
+
+class Worker:
+    """A runner in a worker of the agent.
+
+    Args:
+        connection: to the agent.
+        runtime: whose runner it is.
+        options: of the runner.
+        inputs: for timing.
+        artifact: ``sha256`` of one that the agent has, or the ``path`` of one there; nothing where none is needed.
+    """
+
+    def __init__(
+        self, connection: Connection, runtime: str, options: Mapping[str, Any], inputs: Arrays = (), **artifact: str
+    ) -> None:
+        self._connection = connection
+        source = files("autoprune.devices.runners").joinpath(f"{runtime}.py").read_bytes()
+        described, data = packed(inputs)
+        self.hello, _ = connection.ask(
+            "open",
+            timeout_s=SECONDS + len(data) / BYTES_PER_SECOND,
+            data=source + data,
+            source_bytes=len(source),
+            options={**options, "inputs": described},
+            **artifact,
+        )
+        if not isinstance(self.hello.get("worker"), int):
+            raise DeviceError(f"Device '{connection.name}' opened nothing: it runs no agent of ours.")
+
+    def ask(self, do: str, data: bytes = b"", **fields: Any) -> tuple[dict[str, Any], bytes]:
+        """See `Connection.ask`."""
+        seconds = SECONDS + len(data) / BYTES_PER_SECOND
+        return self._connection.ask(do, timeout_s=seconds, data=data, worker=self.hello["worker"], **fields)
+
+    def close(self) -> None:
+        """End the worker; a connection that is gone has ended it already."""
+        with contextlib.suppress(DeviceError):
+            self._connection.ask("close", timeout_s=SECONDS, worker=self.hello["worker"])
+
+
+def packed(arrays: Arrays) -> tuple[list[dict[str, Any]], bytes]:
+    """Dtypes and shapes, and the bytes of all one after the other."""
+    described = [{"dtype": str(array.dtype), "shape": list(array.shape)} for array in arrays]
+    return described, b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+
+
+def unpacked(described: Any, data: bytes) -> list[np.ndarray]:
+    """The opposite of `packed`. Raises DeviceError where the two do not fit."""
+    arrays, start = [], 0
+    try:
+        for one in described:
+            kind, shape = np.dtype(one["dtype"]), [int(size) for size in one["shape"]]
+            arrays.append(np.frombuffer(data, kind, math.prod(shape), start).reshape(shape))
+            start += arrays[-1].nbytes
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise DeviceError(f"The device gave outputs that cannot be read: {error}.") from error
+    return arrays
