@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 from shutil import disk_usage
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from autoprune.compress import Saliencies, compress, cut, quantize_onnx, select
 from autoprune.compress.batches import seeded, take
 from autoprune.devices import Device, measure_together
-from autoprune.errors import AutopruneError, StageError
+from autoprune.errors import AutopruneError, DeviceError, StageError
 from autoprune.export import Exporter, export_fresh, parity
 from autoprune.graph.cost import count_macs, count_parameters
 from autoprune.graph.model import PrunableGraph
@@ -38,6 +38,8 @@ FULL = ("No space left", "disk is full")  # the system's words, and SQLite's
 SKETCH_SAMPLES = 2  # enough for activations to have a range
 LITTLE_SPACE = 1_000_000  # bytes; an export that fails with less free than that failed for want of it
 SCREEN_SAMPLES = 512
+PAUSES_S = (1.0, 5.0, 15.0, 30.0)  # for a device that is lost
+T = TypeVar("T")
 Notify = Callable[[Stage], None]
 Screen = Callable[[Recipe, float | None, int], Screened | None]
 """From a recipe, its accuracy on some samples and their number (None, 0 before there are any) to why it is hopeless."""
@@ -138,7 +140,7 @@ class Evaluator:
             memory = None
             if self.with_memory:
                 clock.enter("memory")
-                memory = self.device.peak_memory_bytes(artifact, self.inputs)
+                memory = self._insisting(lambda: self.device.peak_memory_bytes(artifact, self.inputs))
             clock.enter("accuracy")
             accuracy, samples = self.accuracy(artifact, self.task.validation)
         finally:
@@ -210,14 +212,30 @@ class Evaluator:
 
     def parity(self, artifact: Artifact, module: nn.Module) -> float:
         """Largest difference between the artifact's and the module's outputs; raises StageError if too large."""
-        with self.device.predictor(artifact) as predict:
-            return parity(predict, module, self.task.example_inputs, precision=artifact.precision)
+
+        def compare() -> float:
+            with self.device.predictor(artifact) as predict:
+                return parity(predict, module, self.task.example_inputs, precision=artifact.precision)
+
+        return self._insisting(compare)
+
+    def _insisting(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives; a device that is lost has time to come back. Raises DeviceError where it does not."""
+        for pause_s in PAUSES_S:
+            try:
+                return work()
+            except DeviceError:
+                time.sleep(pause_s)
+        return work()
 
     def time(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy | None = None) -> dict[str, Measurement]:
         """Latencies of ``artifacts``, and of the dense FP32 model as ``reference``, interleaved under one lease.
 
         ``policy`` is the profile's where it is not given.
         """
+        return self._insisting(lambda: self._time(artifacts, policy or self.device.profile.timing))
+
+    def _time(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy) -> dict[str, Measurement]:
         with ExitStack() as stack:
             stack.enter_context(self.device.lease())
             everything = {**artifacts, "reference": self.reference}
@@ -226,12 +244,12 @@ class Evaluator:
                 for name, artifact in everything.items()
             }
             circumstances = {name: self.device.circumstances(a.precision) for name, a in everything.items()}
-            return measure_together(sessions, policy or self.device.profile.timing, circumstances)
+            return measure_together(sessions, policy, circumstances)
 
     def accuracy(self, artifact: Artifact, batches: Batches) -> tuple[float, int]:
         """The task's metric of the artifact over a split, and the number of samples."""
         outputs, targets = [], []
-        with self.device.predictor(artifact) as predict:
+        with self.device.scorer(artifact) as predict:
             for inputs, target in batches:
                 outputs.append(torch.from_numpy(predict(as_arrays(inputs))[0]))
                 targets.append(target)

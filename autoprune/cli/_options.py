@@ -15,6 +15,10 @@ TaskOptions = Annotated[
     typer.Option("--option", "-o", help="An option of the task; may be repeated.", metavar="KEY=VALUE"),
 ]
 TargetOption = Annotated[str, typer.Option("--target", help="A device (see 'autoprune targets'), or a .yaml file.")]
+ConnectOption = Annotated[
+    str | None,
+    typer.Option("--connect", help="The way to the device, in place of the profile's.", metavar="ssh://USER@HOST"),
+]
 SpaceOption = Annotated[str, typer.Option("--space", help="A search space (see 'autoprune spaces'), or a .yaml file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]

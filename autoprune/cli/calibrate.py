@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli._options import JsonOption, SpaceOption, TargetOption, TaskOption, TaskOptions, key_values
+from autoprune.cli._options import (
+    ConnectOption,
+    JsonOption,
+    SpaceOption,
+    TargetOption,
+    TaskOption,
+    TaskOptions,
+    key_values,
+)
 
 if TYPE_CHECKING:
     from autoprune.latency import LatencyTable
@@ -16,6 +24,7 @@ def calibrate(
     task: TaskOption,
     option: TaskOptions = None,
     target: TargetOption = "cpu",
+    connect: ConnectOption = None,
     space: SpaceOption = "default",
     out: Annotated[Path | None, typer.Option(help="Folder for the table.", show_default="tables/TASK-TARGET")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Time everything again, also what is known.")] = False,
@@ -27,7 +36,7 @@ def calibrate(
     from autoprune.cli._output import print_json
     from autoprune.cli._progress import Progress
 
-    config = engine.configure(task=task, options=key_values(option), target=target, space=space)
+    config = engine.configure(task=task, options=key_values(option), target=target, connect=connect, space=space)
     with Progress() as progress:
         table = engine.calibrate(config, observer=progress, fresh=fresh)
     folder = engine.write_table(table, out)

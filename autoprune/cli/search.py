@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli._options import JsonOption, SpaceOption, TargetOption, TaskOption, TaskOptions, key_values
+from autoprune.cli._options import (
+    ConnectOption,
+    JsonOption,
+    SpaceOption,
+    TargetOption,
+    TaskOption,
+    TaskOptions,
+    key_values,
+)
 
 
 def search(
@@ -13,6 +21,7 @@ def search(
     task: TaskOption,
     option: TaskOptions = None,
     target: TargetOption = "cpu",
+    connect: ConnectOption = None,
     space: SpaceOption = "default",
     strategy: Annotated[str, typer.Option(help="How recipes are chosen (see 'autoprune strategies').")] = "guided",
     trials: Annotated[int, typer.Option(min=1, help="Recipes to try, the dense model among them.")] = 40,
@@ -40,6 +49,7 @@ def search(
         task=task,
         options=key_values(option),
         target=target,
+        connect=connect,
         space=space,
         strategy=strategy,
         trials=trials,

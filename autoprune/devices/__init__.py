@@ -1,8 +1,9 @@
-"""Artifact -> Measurement: one timing loop, one file per runtime. Third parties add runtimes by an entry point."""
+"""Artifact -> Measurement: one timing loop, one file per runtime and per way to a device; entry points add runtimes."""
 
 from autoprune.devices._base import Arrays, Circumstances, Device, OperatorTime, Predict, Session
 from autoprune.devices.lease import lease
 from autoprune.devices.registry import Runtime, open_device, runtimes
+from autoprune.devices.smoke import smoke
 from autoprune.devices.timing import measure, measure_together
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "measure_together",
     "open_device",
     "runtimes",
+    "smoke",
 ]

@@ -6,8 +6,9 @@ import importlib.util
 from dataclasses import dataclass
 
 from autoprune.devices._base import Device
+from autoprune.devices.remote import RemoteDevice
 from autoprune.errors import TargetError
-from autoprune.hardware import HardwareProfile
+from autoprune.hardware import GIVEN, LOCAL, HardwareProfile
 from autoprune.plugins import by_name
 
 GROUP = "autoprune.devices"
@@ -29,9 +30,13 @@ def open_device(profile: HardwareProfile) -> Device:
     """The device of that profile.
 
     Raises:
-        TargetError: the runtime is unknown, or a package that it needs is not installed.
+        TargetError: the runtime is unknown, a package that it needs is not installed, or the connection is no address.
         UsageError: two packages add a runtime of the same name.
     """
+    if profile.connection == GIVEN:
+        raise TargetError(f"Target '{profile.name}' is somewhere else: say where, with --connect ssh://user@host.")
+    if profile.connection != LOCAL:
+        return RemoteDevice(profile)
     known = _known()
     if profile.runtime not in known:
         raise TargetError(

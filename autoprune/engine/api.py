@@ -21,7 +21,7 @@ from autoprune.engine.prepare import Prepared, changes, describe, prepare
 from autoprune.engine.screen import Screening
 from autoprune.engine.story import write_reports
 from autoprune.engine.tables import measure_tables
-from autoprune.errors import AutopruneError, CaptureError, RunError, SearchError, StageError, UsageError
+from autoprune.errors import AutopruneError, CaptureError, DeviceError, RunError, SearchError, StageError, UsageError
 from autoprune.evaluate import Evaluator, out_of_space
 from autoprune.hardware import load_profile
 from autoprune.pareto import Goals, objectives
@@ -56,6 +56,7 @@ def configure(
     task: str | None,
     options: Mapping[str, str] | None = None,
     target: str = "cpu",
+    connect: str | None = None,
     space: str = "default",
     strategy: str = "guided",
     trials: int = 40,
@@ -76,7 +77,7 @@ def configure(
         return SearchConfig(
             task=None if task is None else _absolute(task) if ".py" in task else task,
             task_options={key: _absolute(str(value)) for key, value in (options or {}).items()},
-            profile=load_profile(target),
+            profile=load_profile(target, connection=connect),
             space=wanted,
             strategy=strategy,
             trials=trials,
@@ -152,6 +153,7 @@ def search(
     *,
     task: str | Task,
     target: str = "cpu",
+    connect: str | None = None,
     trials: int = 40,
     out: Path | str | None = None,
     options: Mapping[str, str] | None = None,
@@ -169,6 +171,7 @@ def search(
     Args:
         task: a built-in task's name, ``FILE.py[:FUNCTION]``, or a `Task`.
         target, space: a name that ships, or the path of a YAML file.
+        connect: the way to the device, ``ssh://user@host``, in place of the profile's.
         max_accuracy_drop: in units of the metric (0.01 is one point of accuracy).
 
     Raises:
@@ -178,6 +181,7 @@ def search(
         task=task if isinstance(task, str) else None,
         options=options,
         target=target,
+        connect=connect,
         space=space,
         strategy=strategy,
         trials=trials,
@@ -245,6 +249,11 @@ def _safely(directory: RunDirectory, observer: Observer) -> Iterator[None]:
             directory.note("failed", error=str(error), traceback=traceback.format_exc())
         except RunError:
             observer.message("The log cannot be written either.")
+        if isinstance(error, DeviceError):
+            raise DeviceError(
+                f"{error} Every finished result is safe; when the device is back, go on with: "
+                f"autoprune resume {directory.root}"
+            ) from error
         if isinstance(error, StageError):
             raise SearchError(
                 f"The finalists cannot be compared: {error} Every trial is safe; try again with: "

@@ -1,0 +1,178 @@
+"""A device that a connection reaches: its runtime works in a worker of the agent there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from autoprune.devices import ssh
+from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
+from autoprune.devices._operators import blocked_names, operator_times
+from autoprune.devices._wire import Connection
+from autoprune.devices._worker import BYTES_PER_SECOND, SECONDS, Worker, packed, unpacked
+from autoprune.devices.lease import OnWait, ignore
+from autoprune.devices.onnxruntime import OnnxRuntimeDevice
+from autoprune.errors import DeviceError, StageError, TargetError
+from autoprune.hardware import HardwareProfile
+from autoprune.records import Artifact
+
+SHARED = OnnxRuntimeDevice.lease_name  # on the device, by an autoprune that runs there too
+LEASE_SECONDS, POLL_SECONDS = 3600.0, 0.5
+LONGEST = 1000  # of what the device says of itself, each
+RUNNERS = ("onnxruntime",)
+
+
+class RemoteSession(Session):
+    """Timed on the device, by its clock."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.renew()
+
+    def renew(self) -> None:
+        self._worker.ask("renew")
+
+    def run(self, n: int) -> list[float]:
+        seconds = self._worker.ask("run", n=n)[0].get("seconds")
+        if not isinstance(seconds, list) or not all(isinstance(one, int | float) for one in seconds):
+            raise DeviceError("The device gave no list of durations: it runs no agent of ours.")
+        return seconds
+
+    def foreign_seconds(self) -> float | None:
+        found = self._worker.ask("foreign")[0].get("seconds")
+        return float(found) if isinstance(found, int | float) else None
+
+
+class RemoteDevice(Device):
+    """One runtime on one device that ``profile.connection`` leads to; connects when it is first asked something.
+
+    Accuracy is scored on this machine, on the same artifact; that the device computes the same is what parity is for.
+    """
+
+    def __init__(self, profile: HardwareProfile) -> None:
+        super().__init__(profile)
+        if profile.runtime not in RUNNERS:
+            raise TargetError(
+                f"Profile '{profile.name}' asks for runtime '{profile.runtime}' over a connection: "
+                f"that works with {', '.join(RUNNERS)}."
+            )
+        self.runtime = profile.runtime
+        self.lease_name = hashlib.sha256(profile.connection.encode()).hexdigest()[:16]
+        self._command = ssh.command(profile.connection, profile.python)
+        self._connected: Connection | None = None
+
+    @property
+    def runtime_version(self) -> str:
+        with self._worker(None, ()) as worker:
+            return str(worker.hello.get("version", ""))
+
+    def facts(self) -> dict[str, str]:
+        return {
+            "runtime": self.runtime,
+            "runtime_version": self.runtime_version,
+            **_texts(self._connection().hello, "facts"),
+        }
+
+    def conditions(self) -> dict[str, str]:
+        return _texts(self._connection().ask("conditions", timeout_s=SECONDS)[0], "conditions")
+
+    @contextlib.contextmanager
+    def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[RemoteSession]:
+        with self._worker(artifact, inputs) as worker:
+            yield RemoteSession(worker)
+
+    @contextlib.contextmanager
+    def predictor(self, artifact: Artifact) -> Iterator[Predict]:
+        with self._worker(artifact, ()) as worker:
+            worker.ask("load")
+
+            def predict(inputs: Arrays) -> list[np.ndarray]:
+                described, data = packed(inputs)
+                reply, outputs = worker.ask("predict", data, inputs=described)
+                return unpacked(reply.get("outputs"), outputs)
+
+            yield predict
+
+    def scorer(self, artifact: Artifact) -> AbstractContextManager[Predict]:
+        return OnnxRuntimeDevice(self.profile).predictor(artifact)
+
+    def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:
+        with self._worker(artifact, inputs) as worker:
+            found = worker.ask("peak_memory")[0].get("peak_memory_bytes")
+        if not isinstance(found, int) or found < 0:
+            raise DeviceError(f"Device '{self.profile.name}' gave {str(found)[:LONGEST]} for a number of bytes.")
+        return found
+
+    def profile_operators(self, artifact: Artifact, inputs: Arrays) -> list[OperatorTime]:
+        with self._worker(artifact, inputs) as worker:
+            _, profile = worker.ask("profile")
+        try:
+            return operator_times(json.loads(profile), blocked_names(artifact.path))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DeviceError(f"Device '{self.profile.name}' gave a profile that cannot be read: {error!r}.") from error
+
+    @contextlib.contextmanager
+    def lease(self, *, on_wait: OnWait = ignore) -> Iterator[None]:
+        """Held here, and on the device, where others may measure too. Raises StageError as `Device.lease`."""
+        with super().lease(on_wait=on_wait):
+            connection = self._connection()
+            self._hold(connection, on_wait)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(DeviceError):
+                    connection.ask("release", timeout_s=SECONDS, name=SHARED)
+
+    def _hold(self, connection: Connection, on_wait: OnWait) -> None:
+        told, until = False, time.monotonic() + LEASE_SECONDS
+        while not connection.ask("lease", timeout_s=SECONDS, name=SHARED)[0].get("held"):
+            if not told:
+                on_wait(f"Waiting for device '{self.profile.name}': another process measures on it.")
+                told = True
+            if time.monotonic() > until:
+                message = f"Device '{self.profile.name}' was still in use by another process after {LEASE_SECONDS:g} s."
+                raise StageError(message, kind="busy")
+            time.sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        """End the connection; it is made again when the device is asked something."""
+        if self._connected:
+            self._connected.close()
+
+    def _connection(self) -> Connection:
+        if self._connected is None or self._connected.closed:
+            self._connected = Connection(self._command, self.profile.name)
+            weakref.finalize(self, self._connected.close)
+        return self._connected
+
+    @contextlib.contextmanager
+    def _worker(self, artifact: Artifact | None, inputs: Arrays) -> Iterator[Worker]:
+        connection = self._connection()
+        sent = {"sha256": _sent(connection, artifact)} if artifact else {}
+        worker = Worker(connection, self.runtime, {"threads": self.profile.options.threads}, inputs, **sent)
+        try:
+            yield worker
+        finally:
+            worker.close()
+
+
+def _sent(connection: Connection, artifact: Artifact) -> str:
+    """The hash of the artifact, which the device has from here on."""
+    data = artifact.path.read_bytes()
+    name = hashlib.sha256(data).hexdigest()
+    if not connection.ask("has", timeout_s=SECONDS, sha256=name)[0].get("has"):
+        connection.ask("put", timeout_s=SECONDS + len(data) / BYTES_PER_SECOND, data=data, sha256=name)
+    return name
+
+
+def _texts(reply: Mapping[str, Any], key: str) -> dict[str, str]:
+    told = reply.get(key)
+    return {str(name): str(value)[:LONGEST] for name, value in told.items()} if isinstance(told, dict) else {}

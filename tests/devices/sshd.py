@@ -1,0 +1,81 @@
+"""A real sshd on loopback, and a real ssh that knows it as ``device``."""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+MISSING = "no sshd here: install OpenSSH's server to run these tests"
+SERVER = """\
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/client.pub
+PasswordAuthentication no
+StrictModes no
+UsePAM no
+PidFile none
+"""
+CLIENT = """\
+Host device
+  HostName 127.0.0.1
+  Port {port}
+  User {user}
+  IdentityFile {folder}/client
+  IdentitiesOnly yes
+  UserKnownHostsFile {folder}/known
+  StrictHostKeyChecking yes
+"""
+
+
+def available() -> bool:
+    """Whether there are a server and a client."""
+    return Path(SSHD).is_file() and shutil.which("ssh") is not None
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Path]:
+    """A folder for PATH, whose ``ssh`` is the system's with a configuration of its own."""
+    port = _free_port()
+    for name in ("host", "client"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    host = (folder / "host.pub").read_text().split()[:2]
+    (folder / "known").write_text(f"[127.0.0.1]:{port} {' '.join(host)}\n")
+    (folder / "sshd_config").write_text(SERVER.format(port=port, folder=folder))
+    (folder / "ssh_config").write_text(CLIENT.format(port=port, folder=folder, user=getpass.getuser()))
+    path = folder / "bin"
+    path.mkdir()
+    (path / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n')
+    (path / "ssh").chmod(0o755)
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # the server of root wants it
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
+    try:
+        _wait_for(port)
+        yield path
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError("sshd does not listen")
