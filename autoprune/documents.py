@@ -1,5 +1,6 @@
 """YAML documents, read safely and checked strictly; and the folders of documents that ship with the package."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ class Strict(BaseModel):
 
 
 S = TypeVar("S", bound=Strict)
+Complete = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,8 +51,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def read_yaml(path: Path, schema: type[S]) -> S:
-    """Read ``path`` into ``schema``.
+def read_yaml(path: Path, schema: type[S], *, complete: Complete = dict) -> S:
+    """Read ``path`` into ``schema``; ``complete`` makes the whole mapping of the one that the document holds.
 
     Raises:
         DocumentError: the file is missing, too large, not YAML, or breaks the schema; names file, line and field.
@@ -62,10 +64,10 @@ def read_yaml(path: Path, schema: type[S]) -> S:
         raise DocumentError(f"{path}: cannot be read: {error}") from error
     if size > MAX_BYTES:
         raise DocumentError(f"{path}: has {size} bytes, more than the {MAX_BYTES} that a document may have.")
-    return parse_yaml(text, schema, origin=str(path))
+    return parse_yaml(text, schema, origin=str(path), complete=complete)
 
 
-def parse_yaml(text: str, schema: type[S], *, origin: str) -> S:
+def parse_yaml(text: str, schema: type[S], *, origin: str, complete: Complete = dict) -> S:
     """Parse ``text`` into ``schema``; ``origin`` names it in errors. Raises DocumentError like `read_yaml`."""
     try:
         loader = _Loader(text)
@@ -77,7 +79,7 @@ def parse_yaml(text: str, schema: type[S], *, origin: str) -> S:
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise DocumentError(f"{origin}{line}: not valid YAML: {problem}.") from error
     try:
-        return schema.model_validate(data)
+        return schema.model_validate(complete(data) if isinstance(data, dict) else data)
     except ValidationError as error:
         raise DocumentError(_explain(error, node, origin)) from error
 

@@ -1,13 +1,16 @@
 """Hardware profiles: what a device is, how it is reached and how it is timed. The only reader of ``hw_profiles/``."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import platformdirs
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from autoprune.documents import Strict, find_document, read_yaml, shipped_folder
-from autoprune.errors import TargetError, UsageError
+from autoprune.documents import Strict, read_yaml, shipped_folder
+from autoprune.errors import TargetError
 
 Precision = Literal["fp32", "int8"]
+LOCAL, GIVEN = "local", "given"
 
 
 class TimingPolicy(Strict):
@@ -44,26 +47,81 @@ class HardwareProfile(Strict):
 
     name: str
     description: str
+    extends: str | None = Field(default=None, description="another profile, by name or path, that says the rest")
     runtime: str = Field(description="its name in ``autoprune.devices``; installed packages may add more")
+    connection: str = Field(
+        default=LOCAL, description="'local', the way there (ssh://user@host:port), or 'given' on the command line"
+    )
+    python: str = Field(default="python3", description="Python on the device, 3.8 or newer, that has the runtime")
     options: RuntimeOptions = RuntimeOptions()
     timing: TimingPolicy = TimingPolicy()
     capabilities: Capabilities = Capabilities()
 
 
-def load_profile(name: str) -> HardwareProfile:
-    """The profile of that name, or the one in the file of that path.
+def load_profile(name: str, *, connection: str | None = None) -> HardwareProfile:
+    """The profile of that name, or the one in the file of that path; with another ``connection`` where one is given.
 
     Raises:
-        TargetError: no such profile.
+        TargetError: no such profile, two of one name, or profiles that extend each other.
         DocumentError: the file breaks the schema.
     """
-    try:
-        path = find_document(name, "hw_profiles")
-    except UsageError as error:
-        raise TargetError(f"Unknown target: {error}") from error
-    return read_yaml(path, HardwareProfile)
+    profile = _read(name, ())
+    return profile.model_copy(update={"connection": connection}) if connection else profile
 
 
 def list_profiles() -> list[HardwareProfile]:
-    """All shipped profiles, by name."""
-    return [read_yaml(path, HardwareProfile) for path in sorted(shipped_folder("hw_profiles").glob("*.yaml"))]
+    """Those that ship and the user's own, by name. Raises as `load_profile`."""
+    return [_read(name, ()) for name in sorted(_known())]
+
+
+def user_folder() -> Path:
+    """Where the user's own profiles are found by name: ``hw_profiles`` in autoprune's configuration folder."""
+    return platformdirs.user_config_path("autoprune") / "hw_profiles"
+
+
+def _known() -> dict[str, Path]:
+    known: dict[str, Path] = {}
+    for folder in (shipped_folder("hw_profiles"), user_folder()):
+        for path in sorted(folder.glob("*.yaml")):
+            if path.stem in known:
+                raise TargetError(f"Target '{path.stem}' is in {known[path.stem]} and in {path}: rename one of them.")
+            known[path.stem] = path
+    return known
+
+
+def _path(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    known = _known()
+    if name not in known:
+        raise TargetError(
+            f"Unknown target: '{name}' is not in hw_profiles: choose one of {', '.join(sorted(known))}, "
+            "or give the path of a .yaml file."
+        )
+    return known[name]
+
+
+def _read(name: str, by: tuple[str, ...]) -> HardwareProfile:
+    """The profile, completed by the one that it extends; ``by`` are those that extend it."""
+    if name in by:
+        raise TargetError(f"Targets extend each other: {' extends '.join((*by, name))}.")
+    path = _path(name)
+
+    def complete(data: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(data.get("extends"), str):
+            return data
+        base = str(data["extends"])
+        if base.endswith((".yaml", ".yml")):
+            base = str(path.parent / base)
+        return _merged(_read(base, (*by, name)).model_dump(exclude={"extends"}), data)
+
+    return read_yaml(path, HardwareProfile, complete=complete)
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with what ``own`` says, mappings within mappings too."""
+    found = dict(base)
+    for key, value in own.items():
+        inner = found.get(key)
+        found[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return found

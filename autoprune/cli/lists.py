@@ -1,4 +1,4 @@
-"""autoprune tasks, spaces, targets: what there is to choose from, one line each."""
+"""autoprune tasks, spaces, strategies: what there is to choose from, one line each."""
 
 from autoprune.cli._options import JsonOption
 
@@ -27,14 +27,6 @@ def spaces(*, json: JsonOption = False) -> None:
     from autoprune.space import list_spaces
 
     _show([{"space": s.name, "description": s.description} for s in list_spaces()], json=json)
-
-
-def targets(*, json: JsonOption = False) -> None:
-    """List the hardware profiles that ship."""
-    from autoprune.hardware import list_profiles
-
-    rows = [{"target": p.name, "runtime": p.runtime, "description": p.description} for p in list_profiles()]
-    _show(rows, json=json)
 
 
 def strategies(*, json: JsonOption = False) -> None:

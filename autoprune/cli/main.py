@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from autoprune.cli import calibrate, doctor, explain, export, lists, report, resume, search, show
+from autoprune.cli import calibrate, doctor, explain, export, lists, report, resume, search, show, targets
 from autoprune.cli._crash import crash_report
 from autoprune.errors import AutopruneError
 
@@ -21,8 +21,9 @@ app = typer.Typer(
 )
 for module in (search, resume, show, report, export, explain, calibrate, doctor):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
-for command in (lists.tasks, lists.spaces, lists.targets, lists.strategies):
+for command in (lists.tasks, lists.spaces, lists.strategies):
     app.command()(command)
+app.add_typer(targets.app, name="targets")
 
 
 def main() -> NoReturn:

@@ -13,13 +13,14 @@ import typer.main
 
 from autoprune.cli.main import app
 from autoprune.documents import parse_yaml
-from autoprune.hardware import HardwareProfile
+from autoprune.hardware import load_profile
 from autoprune.space import SearchSpace
 from tests.cli.conftest import Command
+from tests.devices import sshd
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCHEMAS = {"search-space": SearchSpace, "hardware-profile": HardwareProfile}
+SCHEMAS = {"search-space": SearchSpace}
 SMALL = ROOT / "tests" / "engine" / "small.py"
 
 
@@ -42,10 +43,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_yaml_examples_fit_their_schema(page: Path) -> None:
+def test_yaml_examples_fit_their_schema(page: Path, tmp_path: Path) -> None:
     for block in blocks(page, "yaml"):
         kind = block.splitlines()[0].removeprefix("# ")
-        parse_yaml(block, SCHEMAS[kind], origin=page.name)
+        if kind == "hardware-profile":
+            (tmp_path / "example.yaml").write_text(block)
+            load_profile(str(tmp_path / "example.yaml"))
+        else:
+            parse_yaml(block, SCHEMAS[kind], origin=page.name)
 
 
 def test_every_option_is_documented_and_exists() -> None:
@@ -95,8 +100,8 @@ def test_commands_run(
     monkeypatch.chdir(tmp_path)
     for line in commands(page):
         words = shlex.split(line)
-        if words[0] == "pip" or words[0].startswith("scripts/") or "FILE" in line:
-            continue  # CI installs and tests; FILE stands for what only the reader has
+        if words[0] == "pip" or words[0].startswith("scripts/") or "FILE" in line or "--connect" in line:
+            continue  # CI installs and tests; FILE stands for what only the reader has; connections come below
         if words[0] == "python":
             subprocess.run([sys.executable, *words[1:]], check=True)
             continue
@@ -106,6 +111,22 @@ def test_commands_run(
             words += ["--trials", "2", "--max-accuracy-drop", "0.9"]
         done = command(*words[1:])
         assert done.code in ((0, 6) if words[1] in {"search", "resume"} else (0,)), f"{line}\n{done.err}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sshd.available(), reason=sshd.MISSING)
+def test_commands_over_a_connection_run(
+    command: Command, board: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [line for page in PAGES for line in commands(page) if "--connect" in line]
+    assert lines
+    for line in lines:
+        words = ["board.yaml" if word == "cpu" else word for word in shlex.split(line)[1:]]
+        if words[0] == "search":
+            words += ["--target", "board.yaml", "--trials", "2"]
+        done = command(*words, "--connect", "ssh://device")
+        assert done.code in (0, 6), f"{line}\n{done.err}"
 
 
 @pytest.mark.slow

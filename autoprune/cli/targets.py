@@ -1,0 +1,108 @@
+"""autoprune targets: the devices that there are, one of them, a new one, whether one works."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autoprune.cli._options import ConnectOption, JsonOption
+
+Target = Annotated[str, typer.Argument(help="A device (see 'autoprune targets'), or a .yaml file.", metavar="TARGET")]
+app = typer.Typer(help="List hardware profiles; show one, begin one, check whether one works.")
+START = """\
+# A hardware profile; docs/hardware-profiles.md explains every field. Where another profile says the rest, name it:
+# extends: cpu
+name: {name}
+description: what it is, for people
+
+# how it is reached: local, or ssh://user@host; and how Python is called there
+connection: local
+python: python3
+
+# what runs models there, and how
+runtime: onnxruntime
+options:
+  threads: 1
+  batch: 1
+
+# widths that are multiples of it pay: a number, or 'probe' to measure it; and the precisions that the device can run
+capabilities:
+  channel_multiple: probe
+  precisions: [fp32, int8]
+"""
+
+
+@app.callback(invoke_without_command=True)
+def targets(context: typer.Context, *, json: JsonOption = False) -> None:
+    """List hardware profiles: those that ship, and your own."""
+    from autoprune.cli._output import print_json, print_table
+    from autoprune.hardware import list_profiles
+
+    if context.invoked_subcommand:
+        return
+    rows = [{"target": p.name, "runtime": p.runtime, "description": p.description} for p in list_profiles()]
+    if json:
+        print_json(rows)
+    else:
+        print_table(["TARGET", "RUNTIME", "DESCRIPTION"], [list(row.values()) for row in rows])
+
+
+@app.command()
+def show(target: Target, *, json: JsonOption = False) -> None:
+    """Print a profile with everything that it leaves to others or to defaults."""
+    import yaml
+
+    from autoprune.cli._output import out, print_json
+    from autoprune.hardware import load_profile
+
+    found = load_profile(target).model_dump(mode="json", exclude_none=True)
+    if json:
+        print_json(found)
+    else:
+        out.print(yaml.safe_dump(found, sort_keys=False).rstrip(), markup=False, highlight=False)
+
+
+@app.command()
+def new(name: Annotated[str, typer.Argument(help="What you call your device.")]) -> None:
+    """Write NAME.yaml into this folder, a profile to begin with."""
+    from autoprune.cli._output import out
+    from autoprune.errors import UsageError
+    from autoprune.hardware import user_folder
+
+    path = Path(f"{name}.yaml")
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise UsageError(f"'{name}' cannot be the name of a profile: letters, digits, '-' and '_' can.")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(START.format(name=name))
+    except FileExistsError as error:
+        raise UsageError(f"{path} is there already: edit it, or choose another name.") from error
+    out.print(f"{path}: try it with autoprune targets check {path}; in {user_folder()} it is found as --target {name}.")
+
+
+@app.command()
+def check(target: Target, *, connect: ConnectOption = None, json: JsonOption = False) -> None:
+    """Open the device, say what it is, time a small network on it, and compare what it computes with this machine."""
+    from autoprune.cli._output import print_json, print_table
+    from autoprune.devices import open_device, smoke
+    from autoprune.errors import StageError, TargetError
+    from autoprune.hardware import load_profile
+
+    device = open_device(load_profile(target, connection=connect))
+    try:
+        timed, off = smoke(device)
+    except StageError as error:
+        raise TargetError(f"The device of target '{device.profile.name}' does not work: {error}") from error
+    found: dict[str, Any] = {
+        **device.facts(),
+        **device.conditions(),
+        "median_ms": round(timed.median_ms, 4),
+        "interval_ms": [round(timed.low_ms, 4), round(timed.high_ms, 4)],
+        "disturbed": timed.disturbed,
+        "largest_error": float(f"{off:.1e}"),
+    }
+    if json:
+        print_json(found)
+    else:
+        print_table([device.profile.name.upper(), ""], [[key, str(value)] for key, value in found.items()])

@@ -1,0 +1,95 @@
+"""Profiles: found, completed, refused."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from autoprune.errors import AutopruneError, DocumentError, TargetError
+from autoprune.hardware import HardwareProfile, list_profiles, load_profile, user_folder
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own profiles."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    found = user_folder()
+    found.mkdir(parents=True)
+    return found
+
+
+def write(path: Path, **fields: object) -> str:
+    path.write_text(yaml.safe_dump({"name": path.stem, "description": "", **fields}))
+    return str(path)
+
+
+def test_what_a_profile_leaves_out_is_that_of_the_one_it_extends(tmp_path: Path) -> None:
+    write(tmp_path / "board.yaml", extends="cpu", options={"threads": 4}, timing={"blocks": 21})
+    wide = write(tmp_path / "wide.yaml", extends="board.yaml", options={"batch": 8})
+    cpu, found = load_profile("cpu"), load_profile(wide)
+    assert (found.name, found.runtime) == ("wide", "onnxruntime")
+    assert (found.options.threads, found.options.batch) == (4, 8)
+    assert found.timing == cpu.timing.model_copy(update={"blocks": 21})
+    assert found.capabilities == cpu.capabilities
+
+
+def test_profiles_that_extend_each_other_are_told(tmp_path: Path) -> None:
+    for name, base in (("one", "two"), ("two", "three"), ("three", "one")):
+        write(tmp_path / f"{name}.yaml", extends=str(tmp_path / f"{base}.yaml"))
+    with pytest.raises(TargetError, match=r"extend each other: .*one.yaml extends .*two.yaml extends"):
+        load_profile(str(tmp_path / "one.yaml"))
+
+
+def test_a_base_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="'nothing' is not in hw_profiles"):
+        load_profile(write(tmp_path / "board.yaml", extends="nothing"))
+
+
+def test_an_error_names_the_line_of_the_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "board.yaml"
+    path.write_text("name: board\ndescription: x\nextends: cpu\noptions:\n  threads: none\n")
+    with pytest.raises(DocumentError, match=r"board.yaml:5: options.threads"):
+        load_profile(str(path))
+
+
+def test_the_users_own_are_found_by_name(folder: Path) -> None:
+    write(folder / "board.yaml", extends="cpu")
+    assert load_profile("board").name == "board"
+    assert {"board", "cpu"} <= {profile.name for profile in list_profiles()}
+    with pytest.raises(TargetError, match="choose one of board, cpu"):
+        load_profile("bord")
+
+
+def test_two_of_one_name_are_refused(folder: Path) -> None:
+    write(folder / "cpu.yaml", runtime="onnxruntime")
+    with pytest.raises(TargetError, match=r"Target 'cpu' is in .* and in .*cpu.yaml"):
+        load_profile("cpu")
+
+
+def test_a_connection_goes_before_the_profiles(tmp_path: Path) -> None:
+    path = write(tmp_path / "board.yaml", extends="cpu", connection="ssh://a")
+    assert load_profile(path).connection == "ssh://a"
+    assert load_profile(path, connection="ssh://b").connection == "ssh://b"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = st.dictionaries(st.sampled_from([*HardwareProfile.model_fields, "odd"]), JSON | st.just("cpu"), max_size=6)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    FIELDS.map(json.dumps) | st.text(max_size=80) | FIELDS.map(lambda found: yaml.safe_dump(found, allow_unicode=True))
+)
+def test_a_hostile_profile_is_a_clear_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "hostile.yaml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    with contextlib.suppress(AutopruneError):
+        assert load_profile(str(path)).name is not None
