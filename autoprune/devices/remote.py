@@ -68,11 +68,15 @@ class RemoteDevice(Device):
         self.lease_name = hashlib.sha256(profile.connection.encode()).hexdigest()[:16]
         self._command = ssh.command(profile.connection, profile.python)
         self._connected: Connection | None = None
+        self._version: tuple[Connection | None, str] = None, ""
 
     @property
     def runtime_version(self) -> str:
-        with self._worker(None, ()) as worker:
-            return str(worker.hello.get("version", ""))
+        connection = self._connection()
+        if self._version[0] is not connection:  # it may be another after the device was away
+            with self._worker(None, ()) as worker:
+                self._version = connection, str(worker.hello.get("version", ""))[:LONGEST]
+        return self._version[1]
 
     def facts(self) -> dict[str, str]:
         return {
