@@ -22,12 +22,14 @@ WORDS, WORDS_BYTES = 60, 1 << 16
 GRACE_SECONDS = 5.0  # beyond what the agent itself waits for a worker
 BOOT = """\
 import os
-n, s = int(os.read(0, 8)), b""
-while len(s) < n: s += os.read(0, n - len(s))
-exec(compile(s, "agent", "exec"))
+def take(size):
+    data = b""
+    while len(data) < size: data += os.read(0, size - len(data)) or exit()
+    return data
+exec(compile(take(int(take(8))), "agent", "exec"))
 """
 """What the device's Python is started with: eight digits come in, the length of the agent's source, then the source."""
-CANDIDATES = frozenset({"runtime", "out_of_memory", "crash", "hang", "unsupported"})
+CANDIDATES = frozenset({"runtime", "out_of_memory", "crash", "hang"})
 """Kinds of error that the artifact may be to blame for; any other is the device's."""
 
 

@@ -15,6 +15,7 @@ from autoprune.devices._wire import Connection
 from autoprune.errors import DeviceError
 
 SECONDS = 60.0  # for what does not depend on the size of anything
+IMPORTS = {"onnxruntime": ("numpy", "onnxruntime")}  # what takes longest of a runner's start
 BYTES_PER_SECOND = 1e6  # slower connections than that are none
 
 
@@ -40,6 +41,7 @@ class Worker:
             timeout_s=SECONDS + len(data) / BYTES_PER_SECOND,
             data=source + data,
             source_bytes=len(source),
+            imports=IMPORTS.get(runtime, ()),
             options={**options, "inputs": described},
             **artifact,
         )

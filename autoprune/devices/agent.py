@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -28,10 +29,8 @@ PROTOCOL = 1
 LENGTHS = struct.Struct(">IQ")
 MOST_HEADER, MOST_BYTES, PART = 1 << 20, 2 << 30, 1 << 20
 CACHE_BYTES = 2 << 30
-SECONDS = 60.0
-PARENT_DEATH_SIGNAL = 1  # of prctl
+PARENT_DEATH_SIGNAL, ZONES = 1, 16  # of prctl; of temperature
 DEADLY = ("hang", "crash", "out_of_memory")  # kinds of error after which a worker is no more
-ZONES = 16
 
 
 class RefusedError(Exception):
@@ -77,8 +76,7 @@ def _exactly(read: Callable[[int], bytes], size: int) -> bytes:
 def write_frame(stream: Any, header: dict[str, Any], data: bytes = b"") -> None:
     """The opposite of `read_frame`."""
     text = json.dumps(header).encode("utf-8")
-    stream.write(LENGTHS.pack(len(text), len(data)) + text)
-    stream.write(data)
+    stream.write(LENGTHS.pack(len(text), len(data)) + text + data)
     stream.flush()
 
 
@@ -249,7 +247,7 @@ class Agent:
 
     def _asked(self, name: int, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         try:
-            return self._workers[name].ask(request, data, float(request.get("timeout_s", SECONDS)))
+            return self._workers[name].ask(request, data, float(request["timeout_s"]))
         except RefusedError as refused:
             if refused.kind in DEADLY:
                 self._workers.pop(name).close()
@@ -276,6 +274,9 @@ class Agent:
         """Start a worker; the source of its runner comes first in the bytes, then what the runner wants."""
         source, rest = data[: request["source_bytes"]], data[request["source_bytes"] :]
         path = self.cache.path(request["sha256"]) if "sha256" in request else str(request.get("path", ""))
+        for name in request.get("imports", ()):  # here, so that every worker need not
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
         self._opened += 1
         self._workers[self._opened] = Worker(source, dict(request["options"]), path, rest, self._hang_up)
         try:
@@ -329,7 +330,6 @@ def facts() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "cpu": info.get("model name") or platform.processor() or platform.machine(),
         "board": _read("/proc/device-tree/model").strip("\0"),
-        "l4t": _read("/etc/nv_tegra_release").partition("\n")[0],
     }
     return {name: value for name, value in found.items() if value}
 

@@ -68,22 +68,30 @@ class RemoteDevice(Device):
         self.lease_name = hashlib.sha256(profile.connection.encode()).hexdigest()[:16]
         self._command = ssh.command(profile.connection, profile.python)
         self._connected: Connection | None = None
-        self._version: tuple[Connection | None, str] = None, ""
+        self._asked: Connection | None = None  # for its facts
+        self._facts: dict[str, str] = {}
 
     @property
     def runtime_version(self) -> str:
-        connection = self._connection()
-        if self._version[0] is not connection:  # it may be another after the device was away
-            with self._worker(None, ()) as worker:
-                self._version = connection, str(worker.hello.get("version", ""))[:LONGEST]
-        return self._version[1]
+        return self.facts()["runtime_version"]
 
     def facts(self) -> dict[str, str]:
-        return {
-            "runtime": self.runtime,
-            "runtime_version": self.runtime_version,
-            **_texts(self._connection().hello, "facts"),
-        }
+        """Raises DeviceError where they are no longer what they were when they were first asked for."""
+        connection = self._connection()
+        if self._asked is not connection:
+            with self._worker(None, ()) as worker:
+                version = str(worker.hello.get("version", ""))[:LONGEST]
+            found = {"runtime": self.runtime, "runtime_version": version, **_texts(connection.hello, "facts")}
+            self._check(found)
+            self._asked, self._facts = connection, found
+        return dict(self._facts)
+
+    def _check(self, found: Mapping[str, str]) -> None:
+        changed = [key for key, was in self._facts.items() if found.get(key) != was]
+        if changed:
+            self.close()
+            told = ", ".join(f"{key} was {self._facts[key]}, is {found.get(key, 'unknown')}" for key in changed)
+            raise DeviceError(f"Device '{self.profile.name}' has changed while it was away: {told}.")
 
     def conditions(self) -> dict[str, str]:
         return _texts(self._connection().ask("conditions", timeout_s=SECONDS)[0], "conditions")

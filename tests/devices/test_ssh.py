@@ -162,6 +162,16 @@ def test_a_worker_that_dies_is_the_candidates_fault(
         assert len(session.run(2)) == 2
 
 
+def test_a_device_that_has_changed_is_not_measured_on(device: RemoteDevice) -> None:
+    device.facts()
+    device.close()
+    assert device.facts()["runtime"] == "onnxruntime"
+    device._facts["runtime_version"] = "0.9"
+    device.close()
+    with pytest.raises(DeviceError, match=r"has changed while it was away: runtime_version was 0.9, is 1\."):
+        device.circumstances("fp32")
+
+
 def test_a_full_disk_is_the_devices_fault(device: RemoteDevice, artifact: Artifact, inputs: Arrays, home: Path) -> None:
     home.mkdir()
     (home / "autoprune-agent").symlink_to("/dev/full")
