@@ -114,17 +114,27 @@ def shipped_folder(folder: str) -> Path:
     return inside if inside.is_dir() else package.parent / folder
 
 
-def find_document(name: str, folder: str) -> Path:
-    """The path of a shipped document by name, or of the user's own by path (anything that ends in .yaml or .yml).
+def known_documents(folder: str, *, own: Path | None = None) -> dict[str, Path]:
+    """Those that ship in ``folder``, and the user's in ``own``, by name. Raises UsageError where two have one name."""
+    known: dict[str, Path] = {}
+    for path in (path for place in (shipped_folder(folder), own) if place for path in sorted(place.glob("*.yaml"))):
+        if path.stem in known:
+            raise UsageError(f"'{path.stem}' is in {known[path.stem]} and in {path}: rename one of them.")
+        known[path.stem] = path
+    return known
+
+
+def find_document(name: str, folder: str, *, own: Path | None = None) -> Path:
+    """The path of a known document by name, or of any by path (what ends in .yaml or .yml).
 
     Raises:
-        UsageError: no such document; the message lists those that ship.
+        UsageError: no such document; the message lists those that are known. Or as `known_documents`.
     """
     if name.endswith((".yaml", ".yml")):
         return Path(name)
-    known = {path.stem: path for path in sorted(shipped_folder(folder).glob("*.yaml"))}
+    known = known_documents(folder, own=own)
     if name not in known:
         raise UsageError(
-            f"'{name}' is not in {folder}: choose one of {', '.join(known)}, or give the path of a .yaml file."
+            f"'{name}' is not in {folder}: choose one of {', '.join(sorted(known))}, or give the path of a .yaml file."
         )
     return known[name]

@@ -6,11 +6,12 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from autoprune.documents import Strict, read_yaml, shipped_folder
-from autoprune.errors import TargetError
+from autoprune.documents import Strict, find_document, known_documents, read_yaml
+from autoprune.errors import TargetError, UsageError
 
 Precision = Literal["fp32", "int8"]
 LOCAL, GIVEN = "local", "given"
+FOLDER = "hw_profiles"
 
 
 class TimingPolicy(Strict):
@@ -71,41 +72,26 @@ def load_profile(name: str, *, connection: str | None = None) -> HardwareProfile
 
 def list_profiles() -> list[HardwareProfile]:
     """Those that ship and the user's own, by name. Raises as `load_profile`."""
-    return [_read(name, ()) for name in sorted(_known())]
+    try:
+        known = known_documents(FOLDER, own=user_folder())
+    except UsageError as error:
+        raise TargetError(str(error)) from error
+    return [_read(name, ()) for name in sorted(known)]
 
 
 def user_folder() -> Path:
     """Where the user's own profiles are found by name: ``hw_profiles`` in autoprune's configuration folder."""
-    return platformdirs.user_config_path("autoprune") / "hw_profiles"
+    return platformdirs.user_config_path("autoprune") / FOLDER
 
 
-def _known() -> dict[str, Path]:
-    known: dict[str, Path] = {}
-    for folder in (shipped_folder("hw_profiles"), user_folder()):
-        for path in sorted(folder.glob("*.yaml")):
-            if path.stem in known:
-                raise TargetError(f"Target '{path.stem}' is in {known[path.stem]} and in {path}: rename one of them.")
-            known[path.stem] = path
-    return known
-
-
-def _path(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    known = _known()
-    if name not in known:
-        raise TargetError(
-            f"Unknown target: '{name}' is not in hw_profiles: choose one of {', '.join(sorted(known))}, "
-            "or give the path of a .yaml file."
-        )
-    return known[name]
-
-
-def _read(name: str, by: tuple[str, ...]) -> HardwareProfile:
-    """The profile, completed by the one that it extends; ``by`` are those that extend it."""
-    if name in by:
-        raise TargetError(f"Targets extend each other: {' extends '.join((*by, name))}.")
-    path = _path(name)
+def _read(name: str, by: tuple[Path, ...]) -> HardwareProfile:
+    """The profile, completed by the one that it extends; ``by`` are the files that extend it."""
+    try:
+        path = find_document(name, FOLDER, own=user_folder()).resolve()
+    except UsageError as error:
+        raise TargetError(f"Unknown target: {error}") from error
+    if path in by:
+        raise TargetError(f"Targets extend each other: {' extends '.join(map(str, (*by, path)))}.")
 
     def complete(data: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(data.get("extends"), str):
@@ -113,7 +99,7 @@ def _read(name: str, by: tuple[str, ...]) -> HardwareProfile:
         base = str(data["extends"])
         if base.endswith((".yaml", ".yml")):
             base = str(path.parent / base)
-        return _merged(_read(base, (*by, name)).model_dump(exclude={"extends"}), data)
+        return _merged(_read(base, (*by, path)).model_dump(exclude={"extends"}), data)
 
     return read_yaml(path, HardwareProfile, complete=complete)
 

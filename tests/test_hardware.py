@@ -44,6 +44,12 @@ def test_profiles_that_extend_each_other_are_told(tmp_path: Path) -> None:
         load_profile(str(tmp_path / "one.yaml"))
 
 
+def test_a_detour_is_no_other_profile(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    with pytest.raises(TargetError, match="extend each other"):
+        load_profile(write(tmp_path / "board.yaml", extends="x/../board.yaml"))
+
+
 def test_a_base_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="'nothing' is not in hw_profiles"):
         load_profile(write(tmp_path / "board.yaml", extends="nothing"))
@@ -66,7 +72,7 @@ def test_the_users_own_are_found_by_name(folder: Path) -> None:
 
 def test_two_of_one_name_are_refused(folder: Path) -> None:
     write(folder / "cpu.yaml", runtime="onnxruntime")
-    with pytest.raises(TargetError, match=r"Target 'cpu' is in .* and in .*cpu.yaml"):
+    with pytest.raises(TargetError, match=r"'cpu' is in .* and in .*cpu.yaml"):
         load_profile("cpu")
 
 

@@ -3,20 +3,12 @@
 from autoprune.cli._options import JsonOption
 
 
-def _show(rows: list[dict[str, str]], *, json: bool) -> None:
-    from autoprune.cli._output import print_json, print_table
-
-    if json:
-        print_json(rows)
-    else:
-        print_table([key.upper() for key in rows[0]], [list(row.values()) for row in rows])
-
-
 def tasks(*, json: JsonOption = False) -> None:
     """List the built-in tasks and their options."""
+    from autoprune.cli._output import print_rows
     from autoprune.tasks import tasks as known
 
-    _show(
+    print_rows(
         [{"task": t.name, "description": t.description, "options": ", ".join(map(str, t.options))} for t in known()],
         json=json,
     )
@@ -24,13 +16,15 @@ def tasks(*, json: JsonOption = False) -> None:
 
 def spaces(*, json: JsonOption = False) -> None:
     """List the search spaces that ship."""
+    from autoprune.cli._output import print_rows
     from autoprune.space import list_spaces
 
-    _show([{"space": s.name, "description": s.description} for s in list_spaces()], json=json)
+    print_rows([{"space": s.name, "description": s.description} for s in list_spaces()], json=json)
 
 
 def strategies(*, json: JsonOption = False) -> None:
     """List the search strategies."""
+    from autoprune.cli._output import print_rows
     from autoprune.strategies import strategies as known
 
-    _show([{"strategy": s.name, "description": s.description} for s in known()], json=json)
+    print_rows([{"strategy": s.name, "description": s.description} for s in known()], json=json)

@@ -36,16 +36,13 @@ capabilities:
 @app.callback(invoke_without_command=True)
 def targets(context: typer.Context, *, json: JsonOption = False) -> None:
     """List hardware profiles: those that ship, and your own."""
-    from autoprune.cli._output import print_json, print_table
+    from autoprune.cli._output import print_rows
     from autoprune.hardware import list_profiles
 
     if context.invoked_subcommand:
         return
     rows = [{"target": p.name, "runtime": p.runtime, "description": p.description} for p in list_profiles()]
-    if json:
-        print_json(rows)
-    else:
-        print_table(["TARGET", "RUNTIME", "DESCRIPTION"], [list(row.values()) for row in rows])
+    print_rows(rows, json=json)
 
 
 @app.command()
