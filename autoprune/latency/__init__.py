@@ -2,14 +2,12 @@
 
 from autoprune.latency.arithmetic import Arithmetic
 from autoprune.latency.calibrate import FOR_A_SEARCH, Calibration, Effort, arithmetic, kept_units
-from autoprune.latency.regress import NOISE, Z95, Regression
+from autoprune.latency.regress import Regression, deviations
 from autoprune.latency.store import Store
 from autoprune.latency.table import Bias, Cell, LatencyTable, Observation, PrecisionTable
 
 __all__ = [
     "FOR_A_SEARCH",
-    "NOISE",
-    "Z95",
     "Arithmetic",
     "Bias",
     "Calibration",
@@ -21,5 +19,6 @@ __all__ = [
     "Regression",
     "Store",
     "arithmetic",
+    "deviations",
     "kept_units",
 ]

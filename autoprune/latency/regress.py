@@ -138,16 +138,18 @@ class Regression:
 
 def fit(arithmetic: Arithmetic, observations: Sequence[Observation], kept: Sequence[Kept]) -> Regression:
     """The regression of all observations of one precision, the dense model's first; ``kept`` are their units."""
-    shares, best = np.array([one.share for one in observations]), None
+    low, shares, high = np.array([(one.low, one.share, one.high) for one in observations]).T
+    best: tuple[float, Regression] | None = None
     for interplay, unlike, noise in product(INTERPLAYS, UNLIKE, NOISES):
         regression = Regression(arithmetic, observations[0].share, interplay=interplay, unlike=unlike)
-        likely = regression.learn(regression.features(kept), shares, deviations(observations, noise))
+        likely = regression.learn(regression.features(kept), shares, deviations(low, shares, high, noise=noise))
         if best is None or likely > best[0]:
             best = likely, regression
     assert best is not None
     return best[1]
 
 
-def deviations(observations: Sequence[Observation], noise: float) -> Array:
-    """Standard deviation of each share: from its interval, and from what sessions differ by, a share of it."""
-    return np.array([np.hypot((one.high - one.low) / (2 * Z95), noise * one.share) for one in observations])
+def deviations(low: Array, shares: Array, high: Array, *, noise: float = NOISE) -> Array:
+    """Standard deviation of each share: from its interval, and from what sessions differ by, a share of it: (n,)."""
+    found: Array = np.hypot((high - low) / (2 * Z95), noise * shares)
+    return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autoprune.latency import NOISE, Z95, Regression, kept_units
+from autoprune.latency import Regression, deviations, kept_units
 from autoprune.pareto import OBJECTIVES, Objective, interval, value
 
 if TYPE_CHECKING:
@@ -63,10 +63,9 @@ class Tables:
                 self._learn(self.regressions[precision], known[start : start + BATCH])
 
     def _learn(self, regression: Regression, known: Sequence[tuple[Recipe, Score]]) -> None:
-        intervals = np.array([interval(score, self.cost) for _, score in known]) / self.whole
-        low, shares, high = intervals.T
-        deviations = np.hypot((high - low) / (2 * Z95), NOISE * shares)
-        regression.learn(regression.features([kept_units(recipe) for recipe, _ in known]), shares, deviations)
+        low, shares, high = np.array([interval(score, self.cost) for _, score in known]).T / self.whole
+        features = regression.features([kept_units(recipe) for recipe, _ in known])
+        regression.learn(features, shares, deviations(low, shares, high))
 
     def measured(self, score: Score) -> float:
         """The share of the dense FP32 model's cost that was measured."""
