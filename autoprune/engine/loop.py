@@ -8,6 +8,7 @@ import numpy as np
 
 from autoprune.engine.observer import Observer, Status
 from autoprune.engine.prepare import Prepared
+from autoprune.engine.stopping import unmissed
 from autoprune.errors import SearchError
 from autoprune.evaluate import Evaluator, Screen
 from autoprune.pareto import front
@@ -40,21 +41,23 @@ def run_trials(
     ledger.enqueue(search.seeds())
     watch = Watch(prepared, ledger, observer)
     repeats = 0
-    while not enough(ledger.records.values(), prepared.config.trials) and repeats < REPEATS:
-        search.learn(ledger.records)
-        number = ledger.answered
-        question = ledger.ask(search.sampler(number), None if ledger.waiting else search.propose(number))
-        known = ledger.records.get(question.recipe.id)
-        repeats = repeats + 1 if known else 0
-        record = known or evaluator.evaluate(question.recipe, screen=screen)
-        ledger.tell(question, record)
-        if question.recipe == DENSE:
-            check_dense(ledger.records)
-        if not known:
-            members = front(ledger.records.values(), prepared.objectives)
-            # the weights of the present front are kept, so that the finalists need not be trained again
-            evaluator.keep({member.recipe.id for member in members})
-            watch.saw(record, len(members))
+    with unmissed() as check:
+        while not enough(ledger.records.values(), prepared.config.trials) and repeats < REPEATS:
+            check()
+            search.learn(ledger.records)
+            number = ledger.answered
+            question = ledger.ask(search.sampler(number), None if ledger.waiting else search.propose(number))
+            known = ledger.records.get(question.recipe.id)
+            repeats = repeats + 1 if known else 0
+            record = known or evaluator.evaluate(question.recipe, screen=screen)
+            ledger.tell(question, record)
+            if question.recipe == DENSE:
+                check_dense(ledger.records)
+            if not known:
+                members = front(ledger.records.values(), prepared.objectives)
+                # the weights of the present front are kept, so that the finalists need not be trained again
+                evaluator.keep({member.recipe.id for member in members})
+                watch.saw(record, len(members))
     if repeats:
         observer.message(
             f"The space has no more than {len(ledger.records)} recipes that differ; the search ends early."

@@ -47,7 +47,7 @@ def test_a_stopped_search_says_how_to_go_on(
     driver.send_signal(number)
     printed, said = driver.communicate(timeout=60)
     before = kept(out)
-    assert driver.returncode == 130
+    assert driver.returncode == 130, said
     assert "Traceback" not in said
     assert not printed
     assert_said(said, rf"Stopped; {len(before)} results are safe\. Go on with: autoprune resume {out}")
