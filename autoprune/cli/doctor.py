@@ -69,9 +69,9 @@ def _packages() -> list[dict[str, str]]:
 
 
 def _runtimes() -> list[dict[str, Any]]:
-    from autoprune.devices import runtimes
+    from autoprune.devices import list_runtimes
 
-    return [vars(runtime) for runtime in runtimes()]
+    return [vars(runtime) for runtime in list_runtimes()]
 
 
 def _extras() -> list[dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from autoprune.devices._base import Arrays, Circumstances, Device, OperatorTime, Predict, Session
 from autoprune.devices.lease import lease
-from autoprune.devices.registry import Runtime, open_device, runtimes
+from autoprune.devices.registry import Runtime, list_runtimes, open_device
 from autoprune.devices.smoke import smoke
 from autoprune.devices.timing import measure, measure_together
 
@@ -15,9 +15,9 @@ __all__ = [
     "Runtime",
     "Session",
     "lease",
+    "list_runtimes",
     "measure",
     "measure_together",
     "open_device",
-    "runtimes",
     "smoke",
 ]

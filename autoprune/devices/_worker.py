@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autoprune.devices._base import Arrays
 from autoprune.devices._wire import Connection
 from autoprune.errors import DeviceError
+from autoprune.hardware import RuntimeOptions
+
+if TYPE_CHECKING:
+    from autoprune.devices.local import LocalDevice
 
 SECONDS = 60.0  # for what does not depend on the size of anything
-IMPORTS = {"onnxruntime": ("numpy", "onnxruntime")}  # what takes longest of a runner's start
 BYTES_PER_SECOND = 1e6  # slower connections than that are none
 
 
@@ -24,25 +26,30 @@ class Worker:
 
     Args:
         connection: to the agent.
-        runtime: whose runner it is.
-        options: of the runner.
+        kind: of runtime.
+        options: of the profile.
         inputs: for timing.
         artifact: ``sha256`` of one that the agent has, or the ``path`` of one there; nothing where none is needed.
     """
 
     def __init__(
-        self, connection: Connection, runtime: str, options: Mapping[str, Any], inputs: Arrays = (), **artifact: str
+        self,
+        connection: Connection,
+        kind: type[LocalDevice],
+        options: RuntimeOptions,
+        inputs: Arrays = (),
+        **artifact: str,
     ) -> None:
         self._connection = connection
-        source = files("autoprune.devices.runners").joinpath(f"{runtime}.py").read_bytes()
+        source = files("autoprune.devices.runners").joinpath(f"{kind.runner}.py").read_bytes()
         described, data = packed(inputs)
         self.hello, _ = connection.ask(
             "open",
             timeout_s=SECONDS + len(data) / BYTES_PER_SECOND,
             data=source + data,
             source_bytes=len(source),
-            imports=IMPORTS.get(runtime, ()),
-            options={**options, "inputs": described},
+            imports=kind.imports,
+            options={**options.model_dump(), "inputs": described},
             **artifact,
         )
         if not isinstance(self.hello.get("worker"), int):
@@ -71,7 +78,7 @@ def unpacked(described: Any, data: bytes) -> list[np.ndarray]:
     try:
         for one in described:
             kind, shape = np.dtype(one["dtype"]), [int(size) for size in one["shape"]]
-            arrays.append(np.frombuffer(data, kind, math.prod(shape), start).reshape(shape))
+            arrays.append(np.frombuffer(data, kind, math.prod(shape), start).reshape(shape).copy())
             start += arrays[-1].nbytes
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise DeviceError(f"The device gave outputs that cannot be read: {error}.") from error

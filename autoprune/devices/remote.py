@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import importlib
 import time
 import weakref
 from collections.abc import Iterator, Mapping
@@ -13,21 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from autoprune.devices import ssh
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
-from autoprune.devices._operators import blocked_names, operator_times
 from autoprune.devices._wire import Connection
 from autoprune.devices._worker import BYTES_PER_SECOND, SECONDS, Worker, packed, unpacked
 from autoprune.devices.lease import OnWait, ignore
-from autoprune.devices.onnxruntime import OnnxRuntimeDevice
-from autoprune.errors import DeviceError, StageError, TargetError
+from autoprune.devices.local import LocalDevice
+from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
+from autoprune.devices.ways import ssh
+from autoprune.errors import DeviceError, StageError
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
 
-SHARED = OnnxRuntimeDevice.lease_name  # on the device, by an autoprune that runs there too
 LEASE_SECONDS, POLL_SECONDS = 3600.0, 0.5
 LONGEST = 1000  # of what the device says of itself, each
-RUNNERS = ("onnxruntime",)
 
 
 class RemoteSession(Session):
@@ -59,17 +57,15 @@ class RemoteDevice(Device):
 
     def __init__(self, profile: HardwareProfile) -> None:
         super().__init__(profile)
-        if profile.runtime not in RUNNERS:
-            raise TargetError(
-                f"Profile '{profile.name}' asks for runtime '{profile.runtime}' over a connection: "
-                f"that works with {', '.join(RUNNERS)}."
-            )
         self.runtime = profile.runtime
+        kind: type[LocalDevice] = importlib.import_module(f"autoprune.devices.runtimes.{profile.runtime}").DEVICE
+        self._kind = kind
         self.lease_name = hashlib.sha256(profile.connection.encode()).hexdigest()[:16]
         self._command = ssh.command(profile.connection, profile.python)
         self._connected: Connection | None = None
         self._asked: Connection | None = None  # for its facts
         self._facts: dict[str, str] = {}
+        self._settings: dict[str, str] = {}  # of the runtime there
 
     @property
     def runtime_version(self) -> str:
@@ -81,7 +77,8 @@ class RemoteDevice(Device):
         if self._asked is not connection:
             with self._worker(None, ()) as worker:
                 version = str(worker.hello.get("version", ""))[:LONGEST]
-            found = {"runtime": self.runtime, "runtime_version": version, **_texts(connection.hello, "facts")}
+                more, self._settings = _texts(worker.hello, "facts"), _texts(worker.hello, "conditions")
+            found = {"runtime": self.runtime, "runtime_version": version, **_texts(connection.hello, "facts"), **more}
             self._check(found)
             self._asked, self._facts = connection, found
         return dict(self._facts)
@@ -94,7 +91,8 @@ class RemoteDevice(Device):
             raise DeviceError(f"Device '{self.profile.name}' has changed while it was away: {told}.")
 
     def conditions(self) -> dict[str, str]:
-        return _texts(self._connection().ask("conditions", timeout_s=SECONDS)[0], "conditions")
+        self.facts()
+        return {**self._settings, **_texts(self._connection().ask("conditions", timeout_s=SECONDS)[0], "conditions")}
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[RemoteSession]:
@@ -127,7 +125,7 @@ class RemoteDevice(Device):
         with self._worker(artifact, inputs) as worker:
             _, profile = worker.ask("profile")
         try:
-            return operator_times(json.loads(profile), blocked_names(artifact.path))
+            return self._kind.operators(profile, artifact)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DeviceError(f"Device '{self.profile.name}' gave a profile that cannot be read: {error!r}.") from error
 
@@ -141,11 +139,11 @@ class RemoteDevice(Device):
                 yield
             finally:
                 with contextlib.suppress(DeviceError):
-                    connection.ask("release", timeout_s=SECONDS, name=SHARED)
+                    connection.ask("release", timeout_s=SECONDS, name=self._kind.lease_name)
 
     def _hold(self, connection: Connection, on_wait: OnWait) -> None:
         told, until = False, time.monotonic() + LEASE_SECONDS
-        while not connection.ask("lease", timeout_s=SECONDS, name=SHARED)[0].get("held"):
+        while not connection.ask("lease", timeout_s=SECONDS, name=self._kind.lease_name)[0].get("held"):
             if not told:
                 on_wait(f"Waiting for device '{self.profile.name}': another process measures on it.")
                 told = True
@@ -169,7 +167,7 @@ class RemoteDevice(Device):
     def _worker(self, artifact: Artifact | None, inputs: Arrays) -> Iterator[Worker]:
         connection = self._connection()
         sent = {"sha256": _sent(connection, artifact)} if artifact else {}
-        worker = Worker(connection, self.runtime, {"threads": self.profile.options.threads}, inputs, **sent)
+        worker = Worker(connection, self._kind, self.profile.options, inputs, **sent)
         try:
             yield worker
         finally:

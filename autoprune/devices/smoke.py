@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from autoprune.devices._base import Device
-from autoprune.devices.onnxruntime import OnnxRuntimeDevice
+from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.devices.staircase import convolutions
 from autoprune.devices.timing import measure
 from autoprune.errors import StageError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from autoprune.devices import Arrays, Session
 from autoprune.devices.lease import OnWait, ignore
-from autoprune.devices.onnxruntime import OnnxRuntimeDevice
+from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
 

@@ -230,7 +230,7 @@ def test_a_device_that_lies_gets_a_clear_error(
 ) -> None:
     command = [sys.executable, "-S", "-c", LIAR, json.dumps(lies)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autoprune.devices.ssh.command", lambda *_: command)
+        patch.setattr("autoprune.devices.ways.ssh.command", lambda *_: command)
         patch.setattr("autoprune.devices.remote.LEASE_SECONDS", 0.0)
         patch.setattr("autoprune.devices.remote.POLL_SECONDS", 0.0)
         device = RemoteDevice(profile.model_copy(update={"connection": "ssh://liar"}))

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from autoprune.devices import Arrays, Device, Session, measure
-from autoprune.devices.onnxruntime import OnnxRuntimeDevice, OnnxRuntimeSession
+from autoprune.devices.local import LocalSession
+from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
 from autoprune.testing import DeviceContract, FakeDevice
@@ -17,7 +18,7 @@ KIT = DeviceContract()
 class Milliseconds(Session):
     """Gives milliseconds where seconds are asked for."""
 
-    def __init__(self, session: OnnxRuntimeSession) -> None:
+    def __init__(self, session: LocalSession) -> None:
         self.session = session
 
     def run(self, n: int) -> list[float]:

@@ -4,8 +4,8 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from autoprune.devices import open_device, registry, runtimes
-from autoprune.devices.onnxruntime import OnnxRuntimeDevice
+from autoprune.devices import list_runtimes, open_device, registry
+from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.errors import TargetError, UsageError
 from autoprune.hardware import HardwareProfile
 
@@ -23,7 +23,7 @@ def test_shipped_runtime_opens(profile: HardwareProfile) -> None:
 def test_installed_package_adds_a_runtime(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, FAKE)
     assert open_device(profile.model_copy(update={"runtime": "fake"})).facts() == {"cpu": "fake"}
-    assert {runtime.name: runtime.works for runtime in runtimes()} == {"fake": True, "onnxruntime": True}
+    assert {runtime.name: runtime.works for runtime in list_runtimes()} == {"fake": True, "onnxruntime": True}
 
 
 def test_duplicate_name_raises(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ def test_missing_package_says_how_to_get_it(profile: HardwareProfile, monkeypatc
     monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match="pip install onnxruntime"):
         open_device(profile)
-    [runtime] = runtimes()
+    [runtime] = list_runtimes()
     assert not runtime.works
     assert runtime.version == ""
     assert "pip install onnxruntime" in runtime.missing
@@ -57,7 +57,7 @@ def test_added_runtime_that_does_not_import_is_a_target_error(
 
 def test_listing_runtimes_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from autoprune.devices import runtimes; assert runtimes()[0].works; "
+        "import sys; from autoprune.devices import list_runtimes; assert list_runtimes()[0].works; "
         "print([name for name in ('torch', 'onnx', 'onnxruntime', 'optuna') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -41,10 +41,11 @@ class Runner:
         self._binding: Any = None
 
     def do_hello(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-        """The version of the runtime."""
+        """The version of the runtime, and what of it a latency depends on."""
         import onnxruntime
 
-        return {"version": onnxruntime.__version__}, b""
+        settings = {"provider": PROVIDERS[0], SPINNING: "1"}
+        return {"version": onnxruntime.__version__, "conditions": settings}, b""
 
     def do_renew(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         """Load, elsewhere in memory than before."""
