@@ -9,7 +9,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from autoprune.documents import Strict, find_document, known_documents, read_yaml
 from autoprune.errors import TargetError, UsageError
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
+Sparsity = Literal["2:4", "unstructured"]
 LOCAL, GIVEN = "local", "given"
 FOLDER = "hw_profiles"
 
@@ -41,6 +42,20 @@ class Capabilities(Strict):
         default="probe", description="widths that are multiples of it pay; 'probe' measures it on the device"
     )
     precisions: tuple[Precision, ...] = ("fp32",)
+    sparsity: tuple[Sparsity, ...] = Field(default=(), description="patterns of zeros that its runtime can skip")
+
+
+class Hardware(Strict):
+    """What the device is made of, as its maker says; what a latency is estimated from where none can be measured."""
+
+    processor: str = Field(description="what runs the models")
+    cores: PositiveInt | None = Field(default=None, description="of the processor")
+    memory_bytes: PositiveInt | None = None
+    peak_gflops: dict[Precision, PositiveFloat] = Field(
+        default_factory=dict, description="multiplications and additions, dense, in 10^9 a second"
+    )
+    bandwidth_gb_per_s: PositiveFloat | None = Field(default=None, description="of the memory, in 10^9 bytes a second")
+    sources: tuple[str, ...] = Field(default=(), description="where the figures are from")
 
 
 class HardwareProfile(Strict):
@@ -57,6 +72,7 @@ class HardwareProfile(Strict):
     options: RuntimeOptions = RuntimeOptions()
     timing: TimingPolicy = TimingPolicy()
     capabilities: Capabilities = Capabilities()
+    hardware: Hardware | None = None
 
 
 def load_profile(name: str, *, connection: str | None = None) -> HardwareProfile:
