@@ -6,7 +6,6 @@ import errno
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from autoprune.compress import Saliencies, compress, cut, quantize_onnx, select
 from autoprune.compress.batches import seeded, take
-from autoprune.devices import Device, measure_together
+from autoprune.devices import Device
 from autoprune.errors import AutopruneError, DeviceError, StageError
 from autoprune.export import Exporter, export_fresh, parity
 from autoprune.graph.cost import count_macs, count_parameters
@@ -229,22 +228,13 @@ class Evaluator:
         return work()
 
     def time(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy | None = None) -> dict[str, Measurement]:
-        """Latencies of ``artifacts``, and of the dense FP32 model as ``reference``, interleaved under one lease.
+        """Latencies of ``artifacts``, and of the dense FP32 model as ``reference``; see `Device.latencies`.
 
         ``policy`` is the profile's where it is not given.
         """
-        return self._insisting(lambda: self._time(artifacts, policy or self.device.profile.timing))
-
-    def _time(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy) -> dict[str, Measurement]:
-        with ExitStack() as stack:
-            stack.enter_context(self.device.lease())
-            everything = {**artifacts, "reference": self.reference}
-            sessions = {
-                name: stack.enter_context(self.device.open(artifact, self.inputs))
-                for name, artifact in everything.items()
-            }
-            circumstances = {name: self.device.circumstances(a.precision) for name, a in everything.items()}
-            return measure_together(sessions, policy, circumstances)
+        everything = {**artifacts, "reference": self.reference}
+        policy = policy or self.device.profile.timing
+        return self._insisting(lambda: self.device.latencies(everything, self.inputs, policy))
 
     def accuracy(self, artifact: Artifact, batches: Batches) -> tuple[float, int]:
         """The task's metric of the artifact over a split, and the number of samples."""

@@ -49,7 +49,9 @@ class Hardware(Strict):
     """What the device is made of, as its maker says; what a latency is estimated from where none can be measured."""
 
     processor: str = Field(description="what runs the models")
-    cores: PositiveInt | None = Field(default=None, description="of the processor")
+    cores: PositiveInt | None = Field(
+        default=None, description="of the processor, where ``options.threads`` says how many of them work"
+    )
     memory_bytes: PositiveInt | None = None
     peak_gflops: dict[Precision, PositiveFloat] = Field(
         default_factory=dict, description="multiplications and additions, dense, in 10^9 a second"

@@ -24,13 +24,17 @@ class Artifact(Strict):
 class Measurement(Strict):
     """A latency with its circumstances; milliseconds per inference of one batch.
 
+    An estimate has no samples: ``median_ms`` is the estimate and both ends of the interval, for what it does not know
+    of the device is the same for all models, and is told by ``error_factor``.
+
     Attributes:
-        n: samples that counted: those of the quietest blocks.
-        median_ms, p90_ms, p99_ms, cv_percent: over those samples.
+        n: samples that counted: those of the quietest blocks; 0 for an estimate.
+        median_ms, p90_ms, p99_ms, cv_percent: over those samples; percentiles and variation None for an estimate.
         low_ms, high_ms: the 95 % interval of the median by order statistics over the block medians; each block is a
             fresh session where the runtime can renew one, so that it holds for another session of the same artifact.
         samples_ms: samples that counted, in the order taken; every k-th where there are more than 1,000.
         disturbed: other work used the device while much of it was timed, or most blocks had to be dropped.
+        error_factor: of an estimate: it may be off by that much either way (95 %).
         conditions: clocks, governor, temperature, load: what could be read, as read.
     """
 
@@ -41,13 +45,14 @@ class Measurement(Strict):
     precision: Precision
     batch: PositiveInt
     threads: PositiveInt
-    n: PositiveInt
+    n: NonNegativeInt
     median_ms: PositiveFloat
-    p90_ms: PositiveFloat
-    p99_ms: PositiveFloat
+    p90_ms: PositiveFloat | None = None
+    p99_ms: PositiveFloat | None = None
     low_ms: PositiveFloat
     high_ms: PositiveFloat
-    cv_percent: NonNegativeFloat
+    cv_percent: NonNegativeFloat | None = None
+    error_factor: PositiveFloat | None = None
     disturbed: bool = False
     conditions: dict[str, str] = Field(default_factory=dict)
     samples_ms: tuple[PositiveFloat, ...] = ()

@@ -4,14 +4,14 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from autoprune.devices.lease import OnWait, ignore, lease
-from autoprune.hardware import HardwareProfile, Precision
-from autoprune.records import Artifact
+from autoprune.hardware import HardwareProfile, Precision, TimingPolicy
+from autoprune.records import Artifact, Measurement
 
 Arrays = Sequence[np.ndarray]
 Predict = Callable[[Arrays], list[np.ndarray]]
@@ -64,6 +64,7 @@ class Device(ABC):
 
     runtime: str
     lease_name: str  # of what must not be shared while timing; devices on the same hardware have the same
+    estimates = False  # whether latencies are estimates, since the device is not at hand
 
     def __init__(self, profile: HardwareProfile) -> None:
         self.profile = profile
@@ -94,12 +95,31 @@ class Device(ABC):
         return self.predictor(artifact)
 
     @abstractmethod
-    def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:
-        """How much memory loading and running ``artifact`` takes at its peak, in a process of its own."""
+    def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int | None:
+        """How much memory loading and running ``artifact`` takes at its peak, in a process of its own, if known."""
 
     @abstractmethod
     def profile_operators(self, artifact: Artifact, inputs: Arrays) -> list[OperatorTime]:
         """What every node costs, in the order of execution. The profiler itself costs time: use it for shares."""
+
+    def latencies(
+        self, artifacts: Mapping[str, Artifact], inputs: Arrays, policy: TimingPolicy
+    ) -> dict[str, Measurement]:
+        """Latencies of all ``artifacts``, interleaved under one lease; what they say of such devices is remembered.
+
+        Raises:
+            StageError: an artifact does not load, run or settle, or the device is in use for too long.
+        """
+        from autoprune.devices.estimate import remember
+        from autoprune.devices.timing import measure_together
+
+        with ExitStack() as stack:
+            stack.enter_context(self.lease())
+            sessions = {name: stack.enter_context(self.open(one, inputs)) for name, one in artifacts.items()}
+            circumstances = {name: self.circumstances(one.precision) for name, one in artifacts.items()}
+            found = measure_together(sessions, policy, circumstances)
+        remember(self.profile, artifacts, found)
+        return found
 
     @property
     def fingerprint(self) -> str:

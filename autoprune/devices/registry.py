@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from autoprune.devices._base import Device
 from autoprune.devices.local import LocalDevice
+from autoprune.devices.plan import PlannedDevice
 from autoprune.devices.remote import RemoteDevice
 from autoprune.errors import TargetError
 from autoprune.hardware import GIVEN, LOCAL, HardwareProfile
@@ -26,14 +27,14 @@ class Runtime:
 
 
 def open_device(profile: HardwareProfile) -> Device:
-    """The device of that profile.
+    """The device of that profile; one whose connection has to be given, and is not, is planned for.
 
     Raises:
         TargetError: the runtime is unknown, a package that it needs is not installed, or the connection is no address.
         UsageError: two packages add a runtime of the same name.
     """
     if profile.connection == GIVEN:
-        raise TargetError(f"Target '{profile.name}' is somewhere else: say where, with --connect ssh://user@host.")
+        return PlannedDevice(profile)
     kind = _kind(profile)
     if profile.connection == LOCAL:
         if missing := _missing(kind):

@@ -38,6 +38,11 @@ def calibrate(
         AutopruneError: as `autoprune.engine.start`; TargetError when the device does not settle.
     """
     prepared = prepare(config, observer, task=task)
+    if prepared.device.estimates:
+        raise TargetError(
+            f"A latency table is measured, and target '{config.profile.name}' is somewhere else: say where, with "
+            "--connect ssh://user@host."
+        )
     with tempfile.TemporaryDirectory(prefix="autoprune-") as folder:
         observer.stage("exporting the dense model")
         evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=Path(folder))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import NonNegativeFloat, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationError
 from torch import nn
 
 from autoprune.compress import select
@@ -39,7 +39,7 @@ class Finalist(Strict):
     """One finalist as it was exported afresh and measured beside the others.
 
     ``score.accuracy`` is on ``split``: test where the task has one, which nothing saw before; ``accuracy_validation``
-    is on the split that the search saw.
+    is on the split that the search saw. ``estimated_ms`` is what a search without the device estimated.
     """
 
     recipe: Recipe
@@ -48,14 +48,19 @@ class Finalist(Strict):
     accuracy_validation: float
     kept: dict[str, int]
     operators: tuple[OperatorRow, ...]
+    estimated_ms: PositiveFloat | None = None
 
 
 class Finals(Strict):
-    """``finals.json``: the dense model, then the finalists; ``left_out`` says which failed when exported afresh."""
+    """``finals.json``: the dense model, then the finalists; ``left_out`` says which failed when exported afresh.
+
+    ``measured_on`` are the facts of the device, where the search only planned for it.
+    """
 
     dense: Finalist
     finalists: tuple[Finalist, ...]
     left_out: dict[str, str]
+    measured_on: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, directory: RunDirectory) -> "Finals":

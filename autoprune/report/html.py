@@ -40,10 +40,10 @@ def tiles(report: RunReport) -> list[Tile]:
     new, old = report.chosen.score, report.dense.score
     found = [
         Tile(
-            "Latency",
-            f"{words.milliseconds(new.latency.median_ms)} ms",
-            f"{words.milliseconds(old.latency.median_ms)} ms",
-            f"{words.times(new.speedup)} as fast",
+            "Estimated latency" if new.latency.source == "estimated" else "Latency",
+            words.latency(new.latency),
+            words.latency(old.latency),
+            f"{words.speedup(new)} as fast",
         ),
         Tile(
             "Accuracy",

@@ -27,11 +27,15 @@ class Entry(Strict):
     split: Split = Field(description="the split of `accuracy`: test where the task has one and the run is finished")
     samples: PositiveInt = Field(description="samples that `accuracy` is of")
     latency_ms: PositiveFloat = Field(description="median, milliseconds per inference of one batch")
-    latency_p90_ms: PositiveFloat = Field(description="90th percentile")
-    latency_p99_ms: PositiveFloat = Field(description="99th percentile")
+    latency_p90_ms: PositiveFloat | None = Field(description="90th percentile; null for an estimate")
+    latency_p99_ms: PositiveFloat | None = Field(description="99th percentile; null for an estimate")
     latency_low_ms: PositiveFloat = Field(description="lower end of the 95 % interval of the median")
     latency_high_ms: PositiveFloat = Field(description="upper end of the 95 % interval of the median")
-    latency_n: PositiveInt = Field(description="inferences timed")
+    latency_n: NonNegativeInt = Field(description="inferences timed; 0 for an estimate")
+    error_factor: PositiveFloat | None = Field(description="an estimate may be off by it either way; null if measured")
+    estimated_ms: PositiveFloat | None = Field(
+        description="what the search estimated, where the latency was measured afterwards; else null"
+    )
     disturbed: bool = Field(description="something else used the cores while it was timed")
     speedup: PositiveFloat = Field(description="against the dense FP32 model, timed side by side")
     size_bytes: PositiveInt = Field(description="of the ONNX file")
@@ -135,6 +139,8 @@ def entry(member: Finalist, dense: Finalist) -> Entry:
         latency_low_ms=latency.low_ms,
         latency_high_ms=latency.high_ms,
         latency_n=latency.n,
+        error_factor=latency.error_factor,
+        estimated_ms=member.estimated_ms,
         disturbed=latency.disturbed,
         speedup=score.speedup,
         size_bytes=score.size_bytes,

@@ -53,9 +53,9 @@ def _cells(member: Finalist, report: RunReport) -> dict[str, str]:
         "": words.label(member, report),
         "ACCURACY": words.percent(score.accuracy),
         "POINTS": words.points(report.dense.score.accuracy - score.accuracy),
-        "LATENCY": f"{words.milliseconds(latency.median_ms)} ms",
+        "LATENCY": words.latency(latency),
         "NOISE": words.noise(latency) + ("!" if latency.disturbed else ""),
-        "SPEED-UP": words.times(score.speedup),
+        "SPEED-UP": words.speedup(score),
         "SIZE": words.size(score.size_bytes),
         "PARAMS": words.number(score.parameters),
         "MACS": words.number(score.macs),
@@ -69,6 +69,8 @@ def _remarks(report: RunReport) -> list[tuple[str, str]]:
         lines.append((verdict, "yellow" if report.misses else "green"))
     if any(member.score.latency.disturbed for member in (*report.front, report.dense)):
         lines.append(("! Something else used the processor while this model was timed.", "yellow"))
+    if plan := words.plan(report):
+        lines.append((plan, "yellow"))
     lines += [(f"Warning: {warning}", "yellow") for warning in report.warnings]
     if model := report.chosen.model:
         use = Path(report.directory, model).with_name("use.py")

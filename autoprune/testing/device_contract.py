@@ -74,7 +74,8 @@ class DeviceContract:
             session.run(1)
 
     def test_peak_memory_is_positive(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
-        assert device.peak_memory_bytes(artifact, inputs) > 0
+        found = device.peak_memory_bytes(artifact, inputs)
+        assert found is None or found > 0
 
     def test_every_operator_has_a_time(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         operators = device.profile_operators(artifact, inputs)
