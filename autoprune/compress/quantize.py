@@ -63,14 +63,14 @@ class _Reader:
         import onnx
 
         names = [value.name for value in onnx.load(model, load_external_data=False).graph.input]
-        self._feeds = (dict(zip(names, batch, strict=True)) for batch in _first(batches, CALIBRATION_SAMPLES))
+        self._feeds = (dict(zip(names, batch, strict=True)) for batch in first_samples(batches, CALIBRATION_SAMPLES))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next batch, or None at the end."""
         return next(self._feeds, None)
 
 
-def _first(batches: Iterable[tuple[np.ndarray, ...]], samples: int) -> Iterator[tuple[np.ndarray, ...]]:
+def first_samples(batches: Iterable[tuple[np.ndarray, ...]], samples: int) -> Iterator[tuple[np.ndarray, ...]]:
     """The first samples in batches of at most ``CALIBRATION_BATCH``."""
     for batch in batches:
         size = min(samples, len(batch[0]))

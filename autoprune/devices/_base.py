@@ -63,6 +63,7 @@ class Device(ABC):
     """
 
     runtime: str
+    format: str = "onnx"  # of its artifacts, by its name in ``autoprune.export.formats``
     lease_name: str  # of what must not be shared while timing; devices on the same hardware have the same
     estimates = False  # whether latencies are estimates, since the device is not at hand
 
@@ -100,7 +101,10 @@ class Device(ABC):
 
     @abstractmethod
     def profile_operators(self, artifact: Artifact, inputs: Arrays) -> list[OperatorTime]:
-        """What every node costs, in the order of execution. The profiler itself costs time: use it for shares."""
+        """What every node costs, in the order of execution; nothing where the runtime has no profiler.
+
+        The profiler itself costs time: use it for shares.
+        """
 
     def latencies(
         self, artifacts: Mapping[str, Artifact], inputs: Arrays, policy: TimingPolicy

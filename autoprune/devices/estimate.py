@@ -123,11 +123,12 @@ def describes(hardware: Hardware | None) -> bool:
 
 
 def remember(profile: HardwareProfile, artifacts: Mapping[str, Artifact], measured: Mapping[str, Measurement]) -> None:
-    """Let measurements improve later estimates for such devices."""
+    """Let measurements improve later estimates for such devices; of ONNX files, whose work is known."""
     if describes(profile.hardware):
         estimator = Estimator(profile)
         for name, artifact in artifacts.items():
-            estimator.learn(artifact, measured[name].median_ms)
+            if artifact.path.suffix == ".onnx":
+                estimator.learn(artifact, measured[name].median_ms)
 
 
 def roofline_s(operation: Operation, hardware: Hardware, *, threads: int) -> float:

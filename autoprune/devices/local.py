@@ -56,8 +56,10 @@ class LocalDevice(Device):
     """What takes longest of the runner's start, so that the agent imports it once for all of them."""
     needs: ClassVar[str]
     """The Python module without which it does not work."""
+    converts: ClassVar[str] = ""
+    """The Python module without which its artifacts cannot be made, where that is one more."""
     install: ClassVar[str]
-    """The command that installs it."""
+    """The command that installs them."""
     lease_name = "cpu"
 
     @classmethod

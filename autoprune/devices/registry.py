@@ -78,9 +78,10 @@ def _known() -> dict[str, importlib.metadata.EntryPoint]:
 
 
 def _missing(kind: type[Device]) -> str:
-    if not issubclass(kind, LocalDevice) or importlib.util.find_spec(kind.needs):
+    if not issubclass(kind, LocalDevice):
         return ""
-    return f"package '{kind.needs}' is not installed; get it with: {kind.install}"
+    missing = [name for name in (kind.needs, kind.converts) if name and not importlib.util.find_spec(name)]
+    return f"package '{missing[0]}' is not installed; get it with: {kind.install}" if missing else ""
 
 
 def _version(entry: importlib.metadata.EntryPoint) -> str:

@@ -59,7 +59,7 @@ class RemoteDevice(Device):
         super().__init__(profile)
         self.runtime = profile.runtime
         kind: type[LocalDevice] = importlib.import_module(f"autoprune.devices.runtimes.{profile.runtime}").DEVICE
-        self._kind = kind
+        self._kind, self.format = kind, kind.format
         self.lease_name = hashlib.sha256(profile.connection.encode()).hexdigest()[:16]
         self._command = ssh.command(profile.connection, profile.python)
         self._connected: Connection | None = None
@@ -112,7 +112,8 @@ class RemoteDevice(Device):
             yield predict
 
     def scorer(self, artifact: Artifact) -> AbstractContextManager[Predict]:
-        return OnnxRuntimeDevice(self.profile).predictor(artifact)
+        kind = OnnxRuntimeDevice if self.format == OnnxRuntimeDevice.format else self._kind
+        return kind(self.profile).predictor(artifact)
 
     def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:
         with self._worker(artifact, inputs) as worker:

@@ -1,18 +1,17 @@
 """Whether a device works: a small network, timed there, and computed there and here."""
 
-import hashlib
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from autoprune.devices._base import Device
+from autoprune.devices.networks import network
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
-from autoprune.devices.staircase import convolutions
 from autoprune.devices.timing import measure
 from autoprune.errors import StageError
 from autoprune.hardware import HardwareProfile
-from autoprune.records import Artifact, Measurement
+from autoprune.records import Measurement
 
 WIDTH, LAYERS, SIZE = 64, 4, 16
 TOLERANCE = 1e-3  # of the largest output
@@ -28,12 +27,11 @@ def smoke(device: Device) -> tuple[Measurement, float]:
     inputs = [np.random.default_rng(0).normal(size=(1, WIDTH, SIZE, SIZE)).astype(np.float32)]
     here = OnnxRuntimeDevice(HardwareProfile(name="here", description="this machine", runtime="onnxruntime"))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "smoke.onnx"
-        content = convolutions(WIDTH, kernel=3, layers=LAYERS, size=SIZE).SerializeToString()
-        path.write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        artifact = Artifact(path=path, precision="fp32", sha256=digest, size_bytes=len(content))
-        with device.predictor(artifact) as there, here.predictor(artifact) as reference:
+        ours, artifact = (
+            network(Path(folder) / "smoke", form, width=WIDTH, kernel=3, layers=LAYERS, size=SIZE)
+            for form in (here.format, device.format)
+        )
+        with device.predictor(artifact) as there, here.predictor(ours) as reference:
             (found,), (wanted,) = there(inputs), reference(inputs)
         error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
         if not error <= TOLERANCE:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from autoprune.devices import Device, open_device
+from autoprune.devices.plan import PlannedDevice
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.engine.api import Run
 from autoprune.engine.config import RunInfo
@@ -61,6 +62,11 @@ def measure(
         task = task or load(info.config)
         observer.stage("opening the device")
         device = open_device(profile)
+        if device.format != PlannedDevice.format:
+            raise TargetError(
+                f"Runtime '{profile.runtime}' takes no ONNX files, which is what a planned run has: search anew, with "
+                "the device connected."
+            )
         found = _measured(finals, device, directory, task, observer)
         directory.write(directory.finals, found.model_dump(mode="json"))
         directory.note("measured", device=device.fingerprint)

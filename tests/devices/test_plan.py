@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from autoprune.devices import Arrays, open_device
 from autoprune.devices._operations import Operation, operations
 from autoprune.devices.estimate import GUESS_FACTOR, Estimator, roofline_s
+from autoprune.devices.networks import convolutions
 from autoprune.devices.plan import PlannedDevice
-from autoprune.devices.staircase import convolutions
 from autoprune.errors import DeviceError, TargetError
 from autoprune.hardware import Capabilities, Hardware, HardwareProfile, Precision, load_profile
 from autoprune.records import Artifact
