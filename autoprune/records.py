@@ -25,7 +25,8 @@ class Measurement(Strict):
     """A latency with its circumstances; milliseconds per inference of one batch.
 
     Attributes:
-        n: samples that counted: those of the quietest blocks.
+        n: samples that counted: those of the quietest blocks. Where a sample is not one inference, ``statistic`` in
+            ``conditions`` says what it is; p90, p99 and cv are then not those of inferences.
         median_ms, p90_ms, p99_ms, cv_percent: over those samples.
         low_ms, high_ms: the 95 % interval of the median by order statistics over the block medians; each block is a
             fresh session where the runtime can renew one, so that it holds for another session of the same artifact.

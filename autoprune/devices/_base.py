@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -15,14 +16,23 @@ from autoprune.records import Artifact
 
 Arrays = Sequence[np.ndarray]
 Predict = Callable[[Arrays], list[np.ndarray]]
+Statistic = Literal["each", "mean", "median"]
 
 
 class Session(ABC):
-    """One artifact, loaded, with its inputs in place. The timing loop needs nothing else of a runtime."""
+    """One artifact, loaded, with its inputs in place. The timing loop needs nothing else of a runtime.
+
+    Attributes:
+        anew: every `run` with some runs is a process of its own that loads the artifact and warms it up.
+        statistic: what `run` gives: ``each`` duration, or one figure over all of them, their ``mean`` or ``median``.
+    """
+
+    anew: bool = False
+    statistic: Statistic = "each"
 
     @abstractmethod
     def run(self, n: int) -> list[float]:
-        """Infer ``n`` times; seconds of each, by the device's monotonic clock around nothing but the inference."""
+        """Infer ``n`` times; seconds as ``statistic`` says, by the device's clock around nothing but the inference."""
 
     def renew(self) -> None:
         """Load again, elsewhere in memory, so that no measurement rests on one lucky layout. By default nothing."""
@@ -63,6 +73,7 @@ class Device(ABC):
     """
 
     runtime: str
+    computes: bool = True  # `predictor` does so on the device; otherwise here, and parity is not checked there
     lease_name: str  # of what must not be shared while timing; devices on the same hardware have the same
 
     def __init__(self, profile: HardwareProfile) -> None:
@@ -94,12 +105,18 @@ class Device(ABC):
         return self.predictor(artifact)
 
     @abstractmethod
-    def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:
-        """How much memory loading and running ``artifact`` takes at its peak, in a process of its own."""
+    def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int | None:
+        """How much memory loading and running ``artifact`` takes at its peak, in a process of its own.
+
+        None where the device does not tell.
+        """
 
     @abstractmethod
     def profile_operators(self, artifact: Artifact, inputs: Arrays) -> list[OperatorTime]:
-        """What every node costs, in the order of execution. The profiler itself costs time: use it for shares."""
+        """What every node costs, in the order of execution; empty where the device does not tell.
+
+        The profiler itself costs time: use it for shares.
+        """
 
     @property
     def fingerprint(self) -> str:

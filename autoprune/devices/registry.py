@@ -5,14 +5,16 @@ import importlib.util
 from dataclasses import dataclass
 
 from autoprune.devices._base import Device
+from autoprune.devices.lease import OnWait, ignore
 from autoprune.devices.local import LocalDevice
+from autoprune.devices.pool import Pool
 from autoprune.devices.remote import RemoteDevice
 from autoprune.errors import TargetError
 from autoprune.hardware import GIVEN, LOCAL, HardwareProfile
 from autoprune.plugins import by_name, shipped
 
 GROUP = "autoprune.devices"
-SHIPPED, ATTRIBUTE = "autoprune.devices.runtimes", "DEVICE"
+SHIPPED, WAYS, ATTRIBUTE = "autoprune.devices.runtimes", "autoprune.devices.ways", "DEVICE"
 
 
 @dataclass(frozen=True)
@@ -25,26 +27,30 @@ class Runtime:
     missing: str
 
 
-def open_device(profile: HardwareProfile) -> Device:
-    """The device of that profile.
+def open_device(profile: HardwareProfile, *, notify: OnWait = ignore) -> Device:
+    """The device of that profile; of several connections, the pool of their devices, which tells ``notify`` of trouble.
 
     Raises:
         TargetError: the runtime is unknown, a package that it needs is not installed, or the connection is no address.
         UsageError: two packages add a runtime of the same name.
     """
+    if profile.connections:
+        ways = [{"connection": connection, "connections": ()} for connection in profile.connections]
+        return Pool(profile, [open_device(profile.model_copy(update=way)) for way in ways], notify=notify)
     if profile.connection == GIVEN:
         raise TargetError(f"Target '{profile.name}' is somewhere else: say where, with --connect ssh://user@host.")
-    kind = _kind(profile)
     if profile.connection == LOCAL:
+        kind = _kind(profile)
         if missing := _missing(kind):
             raise TargetError(f"Profile '{profile.name}' needs runtime '{profile.runtime}': {missing}")
         return kind(profile)
-    if not issubclass(kind, LocalDevice):
+    way = _way(profile)
+    if issubclass(way, RemoteDevice) and not issubclass(_kind(profile), LocalDevice):
         raise TargetError(
             f"Profile '{profile.name}' asks for runtime '{profile.runtime}' over a connection: "
             "that works with the runtimes that ship with autoprune."
         )
-    return RemoteDevice(profile)
+    return way(profile)
 
 
 def list_runtimes() -> list[Runtime]:
@@ -54,6 +60,19 @@ def list_runtimes() -> list[Runtime]:
         missing = _missing(entry.load()) if entry.group == SHIPPED else ""
         rows.append(Runtime(name, not missing, "" if missing else _version(entry), missing))
     return rows
+
+
+def _way(profile: HardwareProfile) -> type[Device]:
+    """What leads there, by the scheme of the connection."""
+    known = {entry.name: entry for entry in shipped(WAYS, ATTRIBUTE)}
+    scheme = profile.connection.partition("://")[0]
+    if scheme not in known:
+        raise TargetError(
+            f"'{profile.connection}' is no address of a device: it is '{LOCAL}', or begins with one of "
+            f"{', '.join(sorted(known))}, as in ssh://user@host or adb://serial."
+        )
+    way: type[Device] = known[scheme].load()
+    return way
 
 
 def _kind(profile: HardwareProfile) -> type[Device]:

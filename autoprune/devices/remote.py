@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,8 +18,7 @@ from autoprune.devices._wire import Connection
 from autoprune.devices._worker import BYTES_PER_SECOND, SECONDS, Worker, packed, unpacked
 from autoprune.devices.lease import OnWait, ignore
 from autoprune.devices.local import LocalDevice
-from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
-from autoprune.devices.ways import ssh
+from autoprune.devices.runtimes.onnxruntime import on_this_machine
 from autoprune.errors import DeviceError, StageError
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
@@ -50,18 +49,19 @@ class RemoteSession(Session):
 
 
 class RemoteDevice(Device):
-    """One runtime on one device that ``profile.connection`` leads to; connects when it is first asked something.
+    """One runtime on one device that ``command`` leads to; connects when it is first asked something.
 
     Accuracy is scored on this machine, on the same artifact; that the device computes the same is what parity is for.
+    A way is a subclass that makes the command of ``profile.connection``.
     """
 
-    def __init__(self, profile: HardwareProfile) -> None:
+    def __init__(self, profile: HardwareProfile, command: Sequence[str]) -> None:
         super().__init__(profile)
         self.runtime = profile.runtime
         kind: type[LocalDevice] = importlib.import_module(f"autoprune.devices.runtimes.{profile.runtime}").DEVICE
         self._kind = kind
         self.lease_name = hashlib.sha256(profile.connection.encode()).hexdigest()[:16]
-        self._command = ssh.command(profile.connection, profile.python)
+        self._command = command
         self._connected: Connection | None = None
         self._asked: Connection | None = None  # for its facts
         self._facts: dict[str, str] = {}
@@ -112,7 +112,7 @@ class RemoteDevice(Device):
             yield predict
 
     def scorer(self, artifact: Artifact) -> AbstractContextManager[Predict]:
-        return OnnxRuntimeDevice(self.profile).predictor(artifact)
+        return on_this_machine().predictor(artifact)
 
     def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:
         with self._worker(artifact, inputs) as worker:

@@ -49,7 +49,7 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
     for note in check_task(task).notes:
         observer.message(note)
     observer.stage("opening the device")
-    device = open_device(config.profile)
+    device = open_device(config.profile, notify=observer.message)
     observer.stage("analysing the model")
     graph = capture(task)
     _check_batch(graph, task)

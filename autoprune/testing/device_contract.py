@@ -16,7 +16,12 @@ POLICY = TimingPolicy(warmup_ms=5, block_ms=5, settle_percent=1000)
 
 
 class DeviceContract:
-    """Subclass it and supply the fixtures ``device``, ``artifact``, ``inputs`` (one array per input, batch first)."""
+    """Subclass it and supply the fixtures ``device``, ``artifact``, ``inputs`` (one array per input, batch first).
+
+    ``looks_inside`` is False for devices that tell nothing but latencies and outputs.
+    """
+
+    looks_inside = True
 
     def test_fingerprint_is_stable(self, device: Device) -> None:
         again = type(device)(device.profile)
@@ -29,7 +34,7 @@ class DeviceContract:
             began = time.monotonic()
             samples = session.run(5)
             elapsed = time.monotonic() - began
-        assert len(samples) == 5
+        assert len(samples) == (5 if session.statistic == "each" else 1)
         assert all(math.isfinite(sample) and sample > 0 for sample in samples)
         assert sum(samples) <= elapsed, "durations are in seconds, and of the inference alone"
 
@@ -65,8 +70,9 @@ class DeviceContract:
             pass
         with pytest.raises(StageError), device.predictor(broken):
             pass
-        with pytest.raises(StageError):
-            device.peak_memory_bytes(broken, inputs)
+        if self.looks_inside:
+            with pytest.raises(StageError):
+                device.peak_memory_bytes(broken, inputs)
 
     def test_wrong_input_is_a_stage_error(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         wrong = [np.zeros((1,), array.dtype) for array in inputs]
@@ -74,11 +80,12 @@ class DeviceContract:
             session.run(1)
 
     def test_peak_memory_is_positive(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
-        assert device.peak_memory_bytes(artifact, inputs) > 0
+        found = device.peak_memory_bytes(artifact, inputs)
+        assert found > 0 if found is not None else not self.looks_inside
 
     def test_every_operator_has_a_time(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         operators = device.profile_operators(artifact, inputs)
-        assert operators
+        assert bool(operators) == self.looks_inside
         assert all(operator.name and operator.op_type and operator.time_us >= 0 for operator in operators)
 
     def test_channel_multiple_is_positive(self, device: Device) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from _bench import Bench, main
 
 from autoprune.devices import Arrays, Device, measure, measure_together, open_device
-from autoprune.devices.remote import RemoteDevice
+from autoprune.devices.ways.ssh import SshDevice
 from autoprune.devices.staircase import convolutions
 from autoprune.hardware import load_profile
 from autoprune.records import Artifact
@@ -30,7 +30,7 @@ PAIRS = 5
 def run(bench: Bench, options: argparse.Namespace) -> None:
     profile = load_profile("cpu")
     here = open_device(profile)
-    there = RemoteDevice(profile.model_copy(update={"connection": options.connect, "python": options.python}))
+    there = SshDevice(profile.model_copy(update={"connection": options.connect, "python": options.python}))
     inputs = [np.ones((1, WIDTH, SIZE, SIZE), np.float32)]
     with tempfile.TemporaryDirectory() as folder:
         artifact = written(Path(folder) / "model.onnx")
