@@ -23,7 +23,7 @@ PLACEHOLDERS = {
     "conditions": DEVICE,
 }
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-STEP = re.compile(r"([\w-]+)((?:\[(?:\d{1,9}|\*)\])*)")  # of a path into JSON
+STEP = re.compile(r"(?=.)([\w-]*)((?:\[(?:\d{1,9}|\*)\])*)")  # of a path into JSON
 FLAGS = re.compile(r"\(\?[aiLmsux-]")
 
 Argument = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00]+$")]
@@ -66,7 +66,8 @@ class Reading(Strict):
         default=None, description="regular expression with one group, the number"
     )
     json_path: Annotated[str, Field(max_length=300), AfterValidator(_path)] | None = Field(
-        default=None, description="names and indices into the JSON on standard output; [*] stands for every element"
+        default=None,
+        description="names and indices into the JSON that is printed, all of it or the last line; [*] stands for every element",
     )
     unit: Literal["s", "ms", "us", "ns"]
     gives: Literal["each", "mean", "median"] = Field(

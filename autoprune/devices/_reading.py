@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -46,18 +47,24 @@ def _by_pattern(pattern: str, done: Done) -> list[Any]:
 
 def _by_path(reading: Reading, done: Done) -> list[Any]:
     assert reading.json_path
-    try:
-        found = [json.loads(done.out)]
-    except (ValueError, RecursionError) as error:
-        raise UnreadError("what is no JSON") from error
+    found = [_json(done.out)]
     for step in reading.json_path.split("."):
         match = STEP.fullmatch(step)
         assert match
-        found = [one[match[1]] for one in found if isinstance(one, dict) and match[1] in one]
+        if match[1]:
+            found = [one[match[1]] for one in found if isinstance(one, dict) and match[1] in one]
         for index in match[2].strip("[]").split("][") if match[2] else ():
             lists = [one for one in found if isinstance(one, list)]
             found = [one for inner in lists for one in (inner if index == "*" else inner[int(index) : int(index) + 1])]
     return found
+
+
+def _json(text: str) -> Any:
+    """The whole text, or its last line, where a tool has said other things before."""
+    for part in (text, text.strip().rpartition("\n")[2]):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(part)
+    raise UnreadError("what is no JSON")
 
 
 def _number(found: Any) -> float:

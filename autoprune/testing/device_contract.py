@@ -68,8 +68,8 @@ class DeviceContract:
         broken.path.write_bytes(b"no model")
         with pytest.raises(StageError), device.open(broken, inputs):
             pass
-        with pytest.raises(StageError), device.predictor(broken):
-            pass
+        with pytest.raises(StageError), device.predictor(broken) as predict:
+            predict(inputs)
         if self.looks_inside:
             with pytest.raises(StageError):
                 device.peak_memory_bytes(broken, inputs)

@@ -18,8 +18,8 @@ import numpy as np
 from _bench import Bench, main
 
 from autoprune.devices import Arrays, Device, measure, measure_together, open_device
-from autoprune.devices.ways.ssh import SshDevice
 from autoprune.devices.staircase import convolutions
+from autoprune.devices.ways.ssh import SshDevice
 from autoprune.hardware import load_profile
 from autoprune.records import Artifact
 
