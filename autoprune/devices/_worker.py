@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from autoprune.devices.local import LocalDevice
 
 SECONDS = 60.0  # for what does not depend on the size of anything
+RUNNERS, SHARED = "autoprune.devices.runners", "_base"
+START = """\
+import sys, types
+shared = sys.modules[{name!r}] = types.ModuleType({name!r})
+exec(compile({shared!r}, "shared", "exec"), shared.__dict__)
+exec(compile({own!r}, "runner", "exec"), globals())
+"""
 BYTES_PER_SECOND = 1e6  # slower connections than that are none
 
 
@@ -41,7 +48,7 @@ class Worker:
         **artifact: str,
     ) -> None:
         self._connection = connection
-        source = files("autoprune.devices.runners").joinpath(f"{kind.runner}.py").read_bytes()
+        source = runner_source(kind.runner)
         described, data = packed(inputs)
         self.hello, _ = connection.ask(
             "open",
@@ -64,6 +71,12 @@ class Worker:
         """End the worker; a connection that is gone has ended it already."""
         with contextlib.suppress(DeviceError):
             self._connection.ask("close", timeout_s=SECONDS, worker=self.hello["worker"])
+
+
+def runner_source(name: str) -> bytes:
+    """A runner as one program, for a device without autoprune: what all share, made importable, then the runner."""
+    shared, own = (files(RUNNERS).joinpath(f"{module}.py").read_text(encoding="utf-8") for module in (SHARED, name))
+    return START.format(name=f"{RUNNERS}.{SHARED}", shared=shared, own=own).encode()
 
 
 def packed(arrays: Arrays) -> tuple[list[dict[str, Any]], bytes]:
