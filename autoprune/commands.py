@@ -67,7 +67,7 @@ class Reading(Strict):
     )
     json_path: Annotated[str, Field(max_length=300), AfterValidator(_path)] | None = Field(
         default=None,
-        description="names and indices into the JSON that is printed, all of it or the last line; [*] stands for every element",
+        description="into the JSON that is printed, all of it or its last line; [*] stands for every element",
     )
     unit: Literal["s", "ms", "us", "ns"]
     gives: Literal["each", "mean", "median"] = Field(

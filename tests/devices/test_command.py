@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from autoprune.commands import Commands, Reading
+from autoprune.commands import Commands
 from autoprune.devices import Arrays, Device, measure, open_device, smoke
 from autoprune.devices._caller import KEPT
 from autoprune.devices.ways.command import CommandDevice
@@ -284,7 +284,15 @@ def test_a_model_that_fails_is_to_blame_where_others_run(
         assert len(session.run(2)) == 2
 
 
-@pytest.mark.parametrize("ends", ["sys.exit('bus error')", "print('garbage'); sys.exit()", "os.remove(__file__)"])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "sys.exit('bus error')",
+        'print(\'{"runs": [{"us": 1e400}]}\'); sys.exit()',
+        "print('garbage'); sys.exit()",
+        "os.remove(__file__)",
+    ],
+)
 def test_the_device_is_to_blame_where_what_ran_before_fails_too(
     worked: CommandDevice, board: Board, artifact: Artifact, inputs: Arrays, tmp_path: Path, ends: str
 ) -> None:
@@ -312,10 +320,10 @@ def test_a_full_device_is_to_blame(worked: CommandDevice, board: Board, artifact
         pass
 
 
-@pytest.mark.parametrize("says", ["-1.0", "0", "1e400", "NaN"])
+@pytest.mark.parametrize("says", ["-1.0", "0", "NaN"])
 def test_a_clock_that_lies_gives_no_number(worked: CommandDevice, board: Board, says: str) -> None:
-    board.breaks(f"if do == 'run': print('[' + ', '.join(['{says}'] * int(rest[2])) + ']'); sys.exit()")
-    worked.commands = worked.commands.model_copy(update={"parse": Reading(json_path="[*]", unit="us", gives="each")})
+    each = '{"us": ' + says + "}"
+    board.breaks(f"if do == 'run': print('{{\"runs\": [' + ', '.join(['{each}'] * int(rest[2])) + ']}}'); sys.exit()")
     with pytest.raises(StageError) as caught:
         smoke(worked)
     assert caught.value.kind == "clock"
