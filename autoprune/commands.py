@@ -84,7 +84,7 @@ class Reading(Strict):
 class Commands(Strict):
     """Argument lists, or lists of argument lists, with placeholders such as ``{name}``; no shell sees them here."""
 
-    format: Literal["onnx", "tflite"] = Field(default="onnx", description="of the models that the device takes")
+    format: Literal["onnx", "tflite", "executorch"] = Field(default="onnx", description="of the models it takes")
     tool: str = Field(default="", description="a file of this machine that 'setup' sends, as {tool}")
     setup: Lines = Field(default=(), description="once, before the device is used")
     push: Lines = Field(default=(), description="sends a model: the file {artifact}, to be known as {name}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from math import isfinite
@@ -18,11 +17,11 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from autoprune.compress import Saliencies, compress, cut, quantize_onnx, select
+from autoprune.compress import Saliencies, compress, cut, select
 from autoprune.compress.batches import seeded, take
 from autoprune.devices import Device, measure_together
 from autoprune.errors import AutopruneError, DeviceError, StageError
-from autoprune.export import Exporter, export_fresh, parity
+from autoprune.export import find_format, parity
 from autoprune.graph.cost import count_macs, count_parameters
 from autoprune.graph.model import PrunableGraph
 from autoprune.hardware import TimingPolicy
@@ -95,9 +94,10 @@ class Evaluator:
         self.with_memory = with_memory
         self.notify = notify
         self.saliencies = Saliencies(graph, task)
-        self.exporter = Exporter(graph, task.example_inputs, work)
         self.inputs = timing_inputs(task, device.profile.options.batch)
-        self.reference = self.exporter.export(graph.module().eval(), work / "dense.onnx")
+        self.samples = tuple(map(torch.from_numpy, self.inputs))
+        self.format = find_format(device.format)(graph, self.samples, work)
+        self.reference = self.format.candidate(graph.module().eval(), self.path("dense"))
         self._last: tuple[str, nn.Module] | None = None
         self._calibration = calibration(task)
 
@@ -131,7 +131,7 @@ class Evaluator:
             if (given_up := screen(recipe, *self.glance(module))) is not None:
                 return given_up
         clock.enter("export")
-        artifact = self.export(module, recipe, self.work / f"{recipe.id}.onnx")
+        artifact = self.export(module, recipe, self.path(recipe.id))
         try:
             clock.enter("parity")
             error = self.parity(artifact, module)
@@ -196,19 +196,25 @@ class Evaluator:
 
     def export(self, module: nn.Module, recipe: Recipe, path: Path, *, fresh: bool = False) -> Artifact:
         """The artifact of ``module`` in the recipe's precision; ``fresh`` does without the fast path."""
-        inputs = self.task.example_inputs
         if fresh:
-            artifact = export_fresh(module, inputs, path)
-        else:
-            artifact = self.exporter.export(module, path, keep=select(recipe, self.saliencies))
-        return _in_precision(artifact, recipe, self._calibration)
+            return self.format.write(
+                module, self.samples, path, precision=recipe.precision, calibration=self._calibration
+            )
+        keep = select(recipe, self.saliencies)
+        return self.format.candidate(module, path, precision=recipe.precision, calibration=self._calibration, keep=keep)
 
     def sketch(self, recipe: Recipe) -> Artifact:
         """An artifact with the recipe's shapes and precision, to be timed and nothing else: its weights are as cut."""
         keep = select(recipe, self.saliencies)
-        module = cut(self.graph, keep)
-        artifact = self.exporter.export(module, self.work / f"sketch-{recipe.id}.onnx", keep=keep)
-        return _in_precision(artifact, recipe, [tuple(array[:SKETCH_SAMPLES] for array in self._calibration[0])])
+        few = [tuple(array[:SKETCH_SAMPLES] for array in self._calibration[0])]
+        path = self.path(f"sketch-{recipe.id}")
+        return self.format.candidate(
+            cut(self.graph, keep), path, precision=recipe.precision, calibration=few, keep=keep
+        )
+
+    def path(self, name: str) -> Path:
+        """Of an artifact of that name, in the device's format."""
+        return self.work / f"{name}{self.format.suffix}"
 
     def parity(self, artifact: Artifact, module: nn.Module) -> float:
         """Largest difference between the artifact's and the module's outputs; raises StageError if too large."""
@@ -265,18 +271,6 @@ class Evaluator:
         return value, sum(len(target) for target in targets)
 
 
-def _in_precision(artifact: Artifact, recipe: Recipe, calibration: Iterable[tuple[np.ndarray, ...]]) -> Artifact:
-    if recipe.precision == "fp32":
-        return artifact
-    quantize_onnx(artifact.path, artifact.path, calibration)
-    return Artifact(
-        path=artifact.path,
-        precision=recipe.precision,
-        sha256=_sha256(artifact.path),
-        size_bytes=artifact.path.stat().st_size,
-    )
-
-
 def _failure(error: Exception, stage: Stage) -> Failure:
     if isinstance(error, StageError):
         return Failure(stage=stage, kind=error.kind, message=str(error))
@@ -312,7 +306,3 @@ def calibration(task: Task) -> list[tuple[np.ndarray, ...]]:
     with seeded(0):
         batches = take(task, CALIBRATION_SAMPLES, batch=CALIBRATION_SAMPLES)
     return [as_arrays(inputs) for inputs, _ in batches]
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

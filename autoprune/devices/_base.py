@@ -38,6 +38,10 @@ class Session(ABC):
         """Load again, elsewhere in memory, so that no measurement rests on one lucky layout. By default nothing."""
         return
 
+    def conditions(self) -> dict[str, str]:
+        """What the runtime says of how it runs this artifact. By default nothing."""
+        return {}
+
     def foreign_seconds(self) -> float | None:
         """CPU seconds that other work has used on the device so far, divided by its cores; None where unreadable."""
         return None
@@ -74,6 +78,7 @@ class Device(ABC):
 
     runtime: str
     computes: bool = True  # `predictor` does so on the device; otherwise here, and parity is not checked there
+    format: str = "onnx"  # of its artifacts, by its name in ``autoprune.export.formats``
     lease_name: str  # of what must not be shared while timing; devices on the same hardware have the same
 
     def __init__(self, profile: HardwareProfile) -> None:
@@ -113,7 +118,7 @@ class Device(ABC):
 
     @abstractmethod
     def profile_operators(self, artifact: Artifact, inputs: Arrays) -> list[OperatorTime]:
-        """What every node costs, in the order of execution; empty where the device does not tell.
+        """What every node costs, in the order of execution; nothing where that cannot be told.
 
         The profiler itself costs time: use it for shares.
         """

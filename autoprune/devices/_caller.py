@@ -137,7 +137,7 @@ class Caller:
         folder = self._work / str(next(self._number))
         write_inputs(folder / "inputs", inputs)
         data = artifact.path.read_bytes()
-        name = f"{hashlib.sha256(data).hexdigest()}.{self._commands.format}"
+        name = f"{hashlib.sha256(data).hexdigest()}{artifact.path.suffix}"
         (folder / name).write_bytes(data)
         values = {"artifact": str(folder / name), "name": name, "inputs": str(folder / "inputs")}
         self._used[name] += 1

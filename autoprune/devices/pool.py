@@ -41,7 +41,8 @@ class Pool(Device):
 
     def __init__(self, profile: HardwareProfile, devices: Sequence[Device], *, notify: OnWait = ignore) -> None:
         super().__init__(profile)
-        self.runtime, self.computes = devices[0].runtime, devices[0].computes
+        first = devices[0]
+        self.runtime, self.format, self.computes = first.runtime, first.format, first.computes
         self._members = [Member(device) for device in devices]
         self._notify = notify
         self._leased: Member | None = None

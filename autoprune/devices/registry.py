@@ -1,7 +1,6 @@
 """Which runtimes there are: those that ship, and those that installed packages add as ``autoprune.devices``."""
 
 import importlib.metadata
-import importlib.util
 from dataclasses import dataclass
 
 from autoprune.devices._base import Device
@@ -10,7 +9,7 @@ from autoprune.devices.local import LocalDevice
 from autoprune.devices.pool import Pool
 from autoprune.devices.remote import RemoteDevice
 from autoprune.errors import TargetError
-from autoprune.hardware import GIVEN, LOCAL, HardwareProfile
+from autoprune.hardware import GIVEN, LOCAL, HardwareProfile, RuntimeOptions
 from autoprune.plugins import by_name, shipped
 
 GROUP = "autoprune.devices"
@@ -31,7 +30,8 @@ def open_device(profile: HardwareProfile, *, notify: OnWait = ignore) -> Device:
     """The device of that profile; of several connections, the pool of their devices, which tells ``notify`` of trouble.
 
     Raises:
-        TargetError: the runtime is unknown, a package that it needs is not installed, or the connection is no address.
+        TargetError: the runtime is unknown or has no such option, a package that it needs is not installed, or the
+            connection is no address.
         UsageError: two packages add a runtime of the same name.
     """
     if profile.connections:
@@ -41,11 +41,13 @@ def open_device(profile: HardwareProfile, *, notify: OnWait = ignore) -> Device:
         raise TargetError(f"Target '{profile.name}' is somewhere else: say where, with --connect ssh://user@host.")
     if profile.connection == LOCAL:
         kind = _kind(profile)
-        if missing := _missing(kind):
+        if missing := _missing(kind, profile.options):
             raise TargetError(f"Profile '{profile.name}' needs runtime '{profile.runtime}': {missing}")
         return kind(profile)
     way = _way(profile)
-    if issubclass(way, RemoteDevice) and not issubclass(_kind(profile), LocalDevice):
+    if not issubclass(way, RemoteDevice):
+        _check_options(profile, frozenset())
+    elif not issubclass(_kind(profile), LocalDevice):
         raise TargetError(
             f"Profile '{profile.name}' asks for runtime '{profile.runtime}' over a connection: "
             "that works with the runtimes that ship with autoprune."
@@ -57,7 +59,7 @@ def list_runtimes() -> list[Runtime]:
     """All runtimes and whether they work here; imports none of those that other packages add."""
     rows = []
     for name, entry in _known().items():
-        missing = _missing(entry.load()) if entry.group == SHIPPED else ""
+        missing = _missing(entry.load(), RuntimeOptions()) if entry.group == SHIPPED else ""
         rows.append(Runtime(name, not missing, "" if missing else _version(entry), missing))
     return rows
 
@@ -88,17 +90,25 @@ def _kind(profile: HardwareProfile) -> type[Device]:
         raise TargetError(
             f"Profile '{profile.name}' needs runtime '{profile.runtime}', which fails: {error}."
         ) from error
+    if issubclass(kind, LocalDevice):
+        _check_options(profile, kind.options)
     return kind
+
+
+def _check_options(profile: HardwareProfile, known: frozenset[str]) -> None:
+    if unknown := profile.options.given() - known:
+        raise TargetError(
+            f"Profile '{profile.name}': runtime '{profile.runtime}' has no option {' or '.join(sorted(unknown))}: "
+            f"it knows {', '.join(['threads', 'batch', *sorted(known)])}."
+        )
 
 
 def _known() -> dict[str, importlib.metadata.EntryPoint]:
     return by_name(shipped(SHIPPED, ATTRIBUTE), group=GROUP, plural="runtimes")
 
 
-def _missing(kind: type[Device]) -> str:
-    if not issubclass(kind, LocalDevice) or importlib.util.find_spec(kind.needs):
-        return ""
-    return f"package '{kind.needs}' is not installed; get it with: {kind.install}"
+def _missing(kind: type[Device], options: RuntimeOptions) -> str:
+    return kind.missing(options) if issubclass(kind, LocalDevice) else ""
 
 
 def _version(entry: importlib.metadata.EntryPoint) -> str:

@@ -1,14 +1,13 @@
 """Whether a device works: a small network, timed there, and computed there and here."""
 
-import hashlib
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from autoprune.devices._base import Arrays, Device
-from autoprune.devices.runtimes.onnxruntime import on_this_machine
-from autoprune.devices.staircase import convolutions
+from autoprune.devices.networks import network
+from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.devices.timing import measure
 from autoprune.errors import StageError
 from autoprune.records import Artifact, Measurement
@@ -28,18 +27,17 @@ def smoke(device: Device) -> tuple[Measurement, float | None]:
     """
     inputs = [np.random.default_rng(0).normal(size=(1, WIDTH, SIZE, SIZE)).astype(np.float32)]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "smoke.onnx"
-        content = convolutions(WIDTH, kernel=3, layers=LAYERS, size=SIZE).SerializeToString()
-        path.write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        artifact = Artifact(path=path, precision="fp32", sha256=digest, size_bytes=len(content))
-        error = _error(device, artifact, inputs) if device.computes else None
+        ours, artifact = (
+            network(Path(folder) / "smoke", form, width=WIDTH, kernel=3, layers=LAYERS, size=SIZE)
+            for form in ("onnx", device.format)
+        )
+        error = _error(device, artifact, ours, inputs) if device.computes else None
         with device.lease(), device.open(artifact, inputs) as session:
             return measure(session, device.profile.timing, device.circumstances("fp32")), error
 
 
-def _error(device: Device, artifact: Artifact, inputs: Arrays) -> float:
-    with device.predictor(artifact) as there, on_this_machine().predictor(artifact) as here:
+def _error(device: Device, artifact: Artifact, ours: Artifact, inputs: Arrays) -> float:
+    with device.predictor(artifact) as there, OnnxRuntimeDevice.here().predictor(ours) as here:
         found, (wanted,) = there(inputs), here(inputs)
     if [array.shape for array in found] != [wanted.shape]:
         shapes = [array.shape for array in found]

@@ -6,27 +6,22 @@ between save next to nothing.
 """
 
 import contextlib
-import hashlib
 import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import platformdirs
 from pydantic import PositiveFloat, PositiveInt, ValidationError
 
 from autoprune.devices._base import Device
+from autoprune.devices.networks import network
 from autoprune.devices.timing import measure_together
 from autoprune.documents import Strict
 from autoprune.files import write_whole
 from autoprune.hardware import TimingPolicy
-from autoprune.records import Artifact
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 MULTIPLES = (32, 16, 8, 4, 2)
 WIDTHS = (32, 36, 40, 44, 45, 46, 47, 48, 52, 56, 60, 61, 62, 63, 64, 72, 80, 88, 96)
@@ -67,7 +62,8 @@ def probe(device: Device) -> Staircase:
         sessions = {}
         for kernel in KERNELS:
             for width in WIDTHS:
-                artifact = _artifact(Path(folder) / f"{kernel}-{width}.onnx", width, kernel)
+                path = Path(folder) / f"{kernel}-{width}"
+                artifact = network(path, device.format, width=width, kernel=kernel, layers=LAYERS, size=SIZE)
                 inputs = [np.ones((1, width, SIZE, SIZE), np.float32)]
                 sessions[f"{kernel} {width}"] = opened.enter_context(device.open(artifact, inputs))
         circumstances = device.circumstances("fp32")
@@ -106,30 +102,3 @@ def _holds(multiple: int, latency_ms: Mapping[str, Mapping[int, float]], powers:
                 smooth = powers[name] * math.log(above / width)
                 saved[kind] += math.log(stairs[above] / stairs[width]) - STEPS * smooth
     return all(difference < 0 for difference in saved.values())
-
-
-def _artifact(path: Path, width: int, kernel: int) -> Artifact:
-    content = convolutions(width, kernel=kernel, layers=LAYERS, size=SIZE).SerializeToString()
-    path.write_bytes(content)
-    return Artifact(path=path, precision="fp32", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
-
-
-def convolutions(width: int, *, kernel: int, layers: int, size: int) -> "ModelProto":
-    """A chain of ``layers`` convolutions with ReLU: input and output (n, width, size, size), random weights."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    generator = np.random.default_rng(0)
-    nodes, weights, last = [], [], "input"
-    for layer in range(layers):
-        weight = generator.normal(0, math.sqrt(2 / (width * kernel**2)), (width, width, kernel, kernel))
-        weights.append(numpy_helper.from_array(weight.astype(np.float32), f"weight{layer}"))
-        padding = [kernel // 2] * 4
-        nodes.append(
-            helper.make_node("Conv", [last, f"weight{layer}"], [f"conv{layer}"], name=f"conv{layer}", pads=padding)
-        )
-        last = f"relu{layer}"
-        nodes.append(helper.make_node("Relu", [f"conv{layer}"], [last], name=last))
-    shape: list[str | int | None] = ["n", width, size, size]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("input", last)]
-    graph = helper.make_graph(nodes, "convolutions", ends[:1], ends[1:], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

@@ -32,7 +32,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -201,7 +201,6 @@ class _Timer:
         samples = 1e3 * np.concatenate([block.samples for block in counted])
         if np.ptp(samples) == 0:
             raise StageError("The clock of the device cannot be trusted: all durations are the same.", kind="clock")
-        circumstances = replace(circumstances, conditions={**circumstances.conditions, **self._statistic()})
         low, high = self._interval(counted)
         return Measurement(
             source="measured",
@@ -214,14 +213,15 @@ class _Timer:
             cv_percent=float(100 * samples.std() / samples.mean()),
             disturbed=self._disturbed(),
             samples_ms=tuple(samples[:: math.ceil(len(samples) / STORED_SAMPLES)].tolist()),
-            **asdict(circumstances),
+            **{**asdict(circumstances), "conditions": {**circumstances.conditions, **self._conditions()}},
         )
 
-    def _statistic(self) -> dict[str, str]:
-        """What a sample is, where it is not one inference."""
+    def _conditions(self) -> dict[str, str]:
+        """Those of the session, and what a sample is where it is not one inference."""
+        found = self.session.conditions()
         if self.session.statistic == "each":
-            return {}
-        return {"statistic": f"a sample is the {self.session.statistic} of {self.block_runs} runs"}
+            return found
+        return {**found, "statistic": f"a sample is the {self.session.statistic} of {self.block_runs} runs"}
 
     def _interval(self, counted: Sequence[Block]) -> tuple[float, float]:
         """Seconds. Where blocks were dropped the choice of the lowest narrows the usual interval, so it is widened."""

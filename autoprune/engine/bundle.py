@@ -52,14 +52,14 @@ def _make_again(recipe: Recipe, directory: RunDirectory, to: Path, observer: Obs
         observer.message(f"The model may differ from the one measured: since then this changed: {', '.join(changed)}.")
     evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=directory.work, notify=observer.stage)
     module = evaluator.build(recipe)
-    artifact = evaluator.export(module, recipe, directory.work / f"export-{recipe.id}.onnx", fresh=True)
+    artifact = evaluator.export(module, recipe, evaluator.path(f"export-{recipe.id}"), fresh=True)
     evaluator.parity(artifact, module)
     write_bundle(
         to,
         recipe=recipe,
         module=module,
         artifact=artifact,
-        example_inputs=prepared.task.example_inputs,
+        example_inputs=evaluator.samples,
         kept=select(recipe, evaluator.saliencies),
     )
     artifact.path.unlink()

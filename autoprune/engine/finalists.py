@@ -83,7 +83,7 @@ def measure_finalists(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, 
             recipe=one.record.recipe,
             module=one.module,
             artifact=one.artifact,
-            example_inputs=prepared.task.example_inputs,
+            example_inputs=evaluator.samples,
             kept=select(one.record.recipe, evaluator.saliencies),
         )
         one.artifact.path.unlink()
@@ -121,7 +121,7 @@ def _export_all(
         observer.stage(f"exporting finalist {number} of {len(records)}")
         try:
             module = evaluator.build(recipe)
-            artifact = evaluator.export(module, recipe, evaluator.work / f"final-{recipe.id}.onnx", fresh=True)
+            artifact = evaluator.export(module, recipe, evaluator.path(f"final-{recipe.id}"), fresh=True)
             evaluator.parity(artifact, module)
             made[recipe.id] = _Made(record, module, artifact)
         except StageError as error:

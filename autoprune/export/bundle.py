@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeInt, ValidationError
 
 from autoprune.documents import Strict
 from autoprune.errors import RunError, StageError
+from autoprune.export.formats import format_of
 from autoprune.hardware import Precision
 from autoprune.recipe import Recipe
 from autoprune.records import Artifact
@@ -26,20 +27,19 @@ MANIFEST = "manifest.json"
 PACKAGES = ("autoprune", "torch", "onnx", "onnxscript", "safetensors")
 
 USE = '''\
-"""Run the model in ONNX Runtime (model.onnx, {precision}) and in PyTorch (model.pt2, fp32)."""
+"""Run the model in {runtime} ({model}, {precision}) and in PyTorch (model.pt2, fp32)."""
 
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
+{imports}
 
 folder = Path(__file__).parent
 inputs = [{inputs}]  # dimension 0 is the batch
 
-session = onnxruntime.InferenceSession(folder / "model.onnx")
-names = [node.name for node in session.get_inputs()]
-print("ONNX Runtime:", [output.shape for output in session.run(None, dict(zip(names, inputs)))])
+{use}
+print("{runtime}:", [output.shape for output in outputs])
 
 model = torch.export.load(folder / "model.pt2").module()  # can run code that was put into it: load your own files only
 outputs = model(*map(torch.from_numpy, inputs))
@@ -59,7 +59,7 @@ class Manifest(Strict):
 
     Attributes:
         recipe: id of the recipe.
-        precision: of ``model.onnx``; the weights and ``model.pt2`` are FP32.
+        precision: of the artifact, ``model`` with the suffix of its format; the weights and ``model.pt2`` are FP32.
         files: name -> hash and size of every file but the manifest.
         kept: group id -> indices of the units that stayed, so that the cut can be made again from the dense model.
         versions: of what wrote the bundle.
@@ -84,9 +84,9 @@ def write_bundle(
 ) -> Manifest:
     """Write the new folder ``folder``; it appears whole or not at all.
 
-    It holds ``model.onnx`` (the artifact), ``model.safetensors`` (the weights under the user's names), ``model.pt2``
-    (loads without the user's class), ``recipe.json``, ``manifest.json`` and ``use.py``. Neither the example inputs nor
-    any path of this machine is stored.
+    It holds the artifact (``model.onnx``, or with another suffix), ``model.safetensors`` (the weights under the user's
+    names), ``model.pt2`` (loads without the user's class), ``recipe.json``, ``manifest.json`` and ``use.py``. Neither
+    the example inputs nor any path of this machine is stored.
 
     A ``.pt2`` of torch 2.13 holds the graph as JSON and the tensors as raw bytes, and these hold no pickle. Its
     format allows pickles though, and ``torch.export.load`` unpickles what a foreign file says is one: treat a ``.pt2``
@@ -94,7 +94,7 @@ def write_bundle(
 
     Args:
         module: the smaller model in evaluation mode, FP32.
-        example_inputs: shapes and types are used; dimension 0 is the batch.
+        example_inputs: shapes and types are used; dimension 0 is the batch, that of the artifact where it is fixed.
         kept: group id -> units kept.
 
     Raises:
@@ -106,11 +106,11 @@ def write_bundle(
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         draft.mkdir(parents=True)
-        shutil.copyfile(artifact.path, draft / "model.onnx")
+        shutil.copyfile(artifact.path, draft / f"model{artifact.path.suffix}")
         _save_weights(module, draft / "model.safetensors")
         _save_program(module, example_inputs, draft / "model.pt2")
         (draft / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (draft / "use.py").write_text(_usage(artifact.precision, example_inputs), encoding="utf-8")
+        (draft / "use.py").write_text(_usage(artifact, example_inputs), encoding="utf-8")
         manifest = Manifest(
             recipe=recipe.id,
             precision=artifact.precision,
@@ -176,9 +176,17 @@ def _save_program(module: nn.Module, example_inputs: tuple[Tensor, ...], path: P
         raise StageError(f"The model cannot be saved as .pt2: {error}", kind="export") from error
 
 
-def _usage(precision: Precision, example_inputs: tuple[Tensor, ...]) -> str:
+def _usage(artifact: Artifact, example_inputs: tuple[Tensor, ...]) -> str:
+    form, model = format_of(artifact.path), f"model{artifact.path.suffix}"
     arrays = (f"np.zeros({tuple(value.shape)}, np.{value.numpy(force=True).dtype})" for value in example_inputs)
-    return USE.format(precision=precision, inputs=", ".join(arrays))
+    return USE.format(
+        precision=artifact.precision,
+        runtime=form.runtime,
+        model=model,
+        imports=form.imports,
+        use=form.use.format(model=f'folder / "{model}"'),
+        inputs=", ".join(arrays),
+    )
 
 
 def _describe(path: Path) -> FileEntry:

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import hashlib
 import statistics
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import numpy as np
 from _bench import Bench, main
 
 from autoprune.devices import Arrays, Device, measure, measure_together, open_device
-from autoprune.devices.staircase import convolutions
+from autoprune.devices.networks import network
 from autoprune.devices.ways.ssh import SshDevice
 from autoprune.hardware import load_profile
 from autoprune.records import Artifact
@@ -33,7 +32,7 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
     there = SshDevice(profile.model_copy(update={"connection": options.connect, "python": options.python}))
     inputs = [np.ones((1, WIDTH, SIZE, SIZE), np.float32)]
     with tempfile.TemporaryDirectory() as folder:
-        artifact = written(Path(folder) / "model.onnx")
+        artifact = network(Path(folder) / "model", "onnx", width=WIDTH, kernel=3, layers=LAYERS, size=SIZE)
         began = time.monotonic()
         there.conditions()
         bench.figure("start of the agent (s)", time.monotonic() - began, goal="<= 1")
@@ -48,13 +47,6 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
         bench.figure(f"medians over ssh and here apart, worst of {len(ratios)} pairs (%)", apart, goal="<= 2")
         bench.figure("added to a measurement beside its timing (ms)", 1e3 * statistics.median(added), goal="<= 150")
     there.close()
-
-
-def written(path: Path) -> Artifact:
-    """A small network of convolutions."""
-    content = convolutions(WIDTH, kernel=3, layers=LAYERS, size=SIZE).SerializeToString()
-    path.write_bytes(content)
-    return Artifact(path=path, precision="fp32", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
 def ratio(bench: Bench, here: Device, there: Device, artifact: Artifact, inputs: Arrays) -> float:

@@ -17,7 +17,8 @@ import numpy as np
 from _bench import Bench, main
 
 from autoprune.devices import measure, open_device
-from autoprune.devices.staircase import convolutions, probe
+from autoprune.devices.networks import convolutions
+from autoprune.devices.staircase import probe
 from autoprune.errors import StageError
 from autoprune.hardware import load_profile
 from autoprune.records import Artifact, Measurement

@@ -1,11 +1,8 @@
-import hashlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from autoprune.devices import Arrays
-from autoprune.devices.staircase import convolutions
+from autoprune.devices.networks import network
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
 
@@ -17,10 +14,8 @@ def profile() -> HardwareProfile:
 
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    path: Path = tmp_path_factory.mktemp("artifact") / "model.onnx"
-    content = convolutions(8, kernel=3, layers=2, size=8).SerializeToString()
-    path.write_bytes(content)
-    return Artifact(path=path, precision="fp32", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+    path = tmp_path_factory.mktemp("artifact") / "model"
+    return network(path, "onnx", width=8, kernel=3, layers=2, size=8)
 
 
 @pytest.fixture

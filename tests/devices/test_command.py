@@ -132,13 +132,13 @@ def device(opens: Opens) -> CommandDevice:
 class TestCommandDevice(DeviceContract):
     """A tool that prints every duration."""
 
-    looks_inside = False
+    has_profiler = tells_memory = False
 
 
 class TestCommandDeviceOfMeans(DeviceContract):
     """A tool that prints the mean alone."""
 
-    looks_inside = False
+    has_profiler = tells_memory = False
 
     @pytest.fixture
     def device(self, opens: Opens) -> Device:
@@ -422,12 +422,6 @@ def test_values_are_arguments_and_no_shell_reads_them(opens: Opens, artifact: Ar
     with opens().open(artifact.model_copy(update={"path": odd / "m.onnx"}), [np.zeros((1, 8, 8, 8), np.float32)]):
         pass
     assert not Path("gone").exists()
-
-
-def test_a_format_that_the_device_does_not_take(opens: Opens, artifact: Artifact, inputs: Arrays) -> None:
-    refused = pytest.raises(TargetError, match="takes models in the format tflite")
-    with refused, opens(format="tflite").open(artifact, inputs):
-        pass
 
 
 def test_a_section_is_needed(opens: Opens) -> None:

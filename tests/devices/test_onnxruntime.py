@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from autoprune.devices import Arrays, Device, open_device
-from autoprune.devices.staircase import convolutions
+from autoprune.devices.networks import convolutions
 from autoprune.errors import StageError
 from autoprune.hardware import Capabilities, HardwareProfile
 from autoprune.records import Artifact

@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -128,12 +129,14 @@ def in_batches(predict: Callable[[list[Any]], list[Any]], inputs: list[Any], siz
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing on stderr: a runtime in C++ writes remarks there which no setting of Python's reaches."""
+    """No warnings, nothing on stderr: a runtime in C++ writes remarks there which no setting of Python's reaches."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

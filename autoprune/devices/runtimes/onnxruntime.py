@@ -5,7 +5,6 @@ import json
 from autoprune.devices._base import OperatorTime
 from autoprune.devices.local import LocalDevice
 from autoprune.devices.runtimes._profile import blocked_names, operator_times
-from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
 
 
@@ -24,11 +23,6 @@ class OnnxRuntimeDevice(LocalDevice):
     @classmethod
     def operators(cls, profile: bytes, artifact: Artifact) -> list[OperatorTime]:
         return operator_times(json.loads(profile), blocked_names(artifact.path))
-
-
-def on_this_machine() -> OnnxRuntimeDevice:
-    """The CPU here, whatever a profile says of another device: what others are scored on and compared with."""
-    return OnnxRuntimeDevice(HardwareProfile(name="here", description="this machine", runtime="onnxruntime"))
 
 
 DEVICE = OnnxRuntimeDevice

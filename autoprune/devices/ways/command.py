@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from importlib import import_module
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -21,12 +22,13 @@ from autoprune.devices._caller import UNREAD, Caller, CommandError, Model, words
 from autoprune.devices._files import read_outputs
 from autoprune.devices._reading import UnreadError, durations
 from autoprune.devices.lease import OnWait, ignore
-from autoprune.devices.runtimes.onnxruntime import on_this_machine
+from autoprune.devices.local import LocalDevice
 from autoprune.errors import AutopruneError, DeviceError, StageError, TargetError
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
 
 ADDRESS = re.compile(r"\w[\w.:@/%+-]*", re.ASCII)
+SCORERS = {"onnx": "onnxruntime", "tflite": "litert", "executorch": "executorch"}  # here, by format
 LONGEST = 1000  # of what the device says of itself, each
 T = TypeVar("T")
 
@@ -60,6 +62,7 @@ class CommandDevice(Device):
         if profile.command is None:
             raise TargetError(f"Profile '{profile.name}' has no section 'command', which '{self.scheme}' needs.")
         self.runtime, self.commands = profile.runtime, profile.command
+        self.format = self.commands.format
         self.computes = bool(self.commands.predict)
         self.caller = Caller(profile, self.commands)
         self.caller.values["address"] = self._address()
@@ -153,7 +156,8 @@ class CommandDevice(Device):
         yield there
 
     def scorer(self, artifact: Artifact) -> AbstractContextManager[Predict]:
-        return on_this_machine().predictor(artifact)
+        kind: type[LocalDevice] = import_module(f"autoprune.devices.runtimes.{SCORERS[self.format]}").DEVICE
+        return kind.here().predictor(artifact)
 
     def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> None:
         return None
@@ -217,11 +221,6 @@ class CommandDevice(Device):
 
     @contextlib.contextmanager
     def _holding(self, artifact: Artifact, inputs: Arrays) -> Iterator[Model]:
-        if artifact.path.suffix != f".{self.commands.format}":
-            raise TargetError(
-                f"Device '{self.profile.name}' takes models in the format {self.commands.format}, "
-                f"and this one is {artifact.path.name}."
-            )
         self.facts()
         with self.caller.holding(artifact, inputs) as model:
             yield model
