@@ -7,6 +7,7 @@
     documents     YAML read safely into strict models; the folders of documents that ship
     plugins       implementations by name: ours, and those that installed packages add
     task          Task: what the user brings
+    commands      Commands: templates of command lines, by which any board is used
     hardware      HardwareProfile, TimingPolicy, Capabilities (the only reader of hw_profiles/)
     recipe        Recipe: one candidate as plain data
     records       Artifact, Measurement, Score, TrialRecord

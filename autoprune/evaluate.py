@@ -139,7 +139,7 @@ class Evaluator:
             memory = None
             if self.with_memory:
                 clock.enter("memory")
-                memory = self._insisting(lambda: self.device.peak_memory_bytes(artifact, self.inputs))
+                memory = self._insisting(lambda: self._memory(artifact))
             clock.enter("accuracy")
             accuracy, samples = self.accuracy(artifact, self.task.validation)
         finally:
@@ -241,6 +241,12 @@ class Evaluator:
         everything = {**artifacts, "reference": self.reference}
         policy = policy or self.device.profile.timing
         return self._insisting(lambda: self.device.latencies(everything, self.inputs, policy))
+
+    def _memory(self, artifact: Artifact) -> int:
+        found = self.device.peak_memory_bytes(artifact, self.inputs)
+        if found is None:
+            raise StageError("The device does not tell how much memory a model takes.", kind="memory")
+        return found
 
     def accuracy(self, artifact: Artifact, batches: Batches) -> tuple[float, int]:
         """The task's metric of the artifact over a split, and the number of samples."""

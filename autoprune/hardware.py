@@ -1,11 +1,13 @@
 """Hardware profiles: what a device is, how it is reached and how it is timed. The only reader of ``hw_profiles/``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
+from autoprune.commands import Commands
 from autoprune.documents import Strict, find_document, known_documents, read_yaml
 from autoprune.errors import TargetError, UsageError
 
@@ -29,10 +31,24 @@ class TimingPolicy(Strict):
 
 
 class RuntimeOptions(Strict):
-    """Options of the runtime; what a runtime does not know, its device file refuses."""
+    """Options of all runtimes. Every one knows the first two; ``open_device`` refuses others that the runtime does not.
+
+    What is left out is off, or the runtime's own choice.
+    """
 
     threads: PositiveInt = 1
     batch: PositiveInt = 1
+    cuda_graph: bool | None = Field(default=None, description="on a GPU: launch all kernels at once, as recorded")
+    workspace_mb: PositiveInt | None = Field(
+        default=None, description="TensorRT: memory that a layer may take while it works, in 2^20 bytes"
+    )
+    trtexec: str | None = Field(default=None, description="its path, where it is in no usual place")
+    processor: Literal["cpu", "cuda"] | None = Field(default=None, description="PyTorch: what runs the model; cpu")
+    compiled: bool | None = Field(default=None, description="PyTorch: through torch.compile")
+
+    def given(self) -> frozenset[str]:
+        """Names of those that are set and not for every runtime."""
+        return frozenset(self.model_dump(exclude_none=True)) - {"threads", "batch"}
 
 
 class Capabilities(Strict):
@@ -66,26 +82,47 @@ class HardwareProfile(Strict):
     name: str
     description: str
     extends: str | None = Field(default=None, description="another profile, by name or path, that says the rest")
-    runtime: str = Field(description="its name in ``autoprune.devices``; installed packages may add more")
+    runtime: str = Field(description="its name in ``autoprune.devices``; of a command or a phone, what you call it")
     connection: str = Field(
-        default=LOCAL, description="'local', the way there (ssh://user@host:port), or 'given' on the command line"
+        default=LOCAL,
+        description="'local', the way there (ssh://user@host:port, adb, adb://serial, command, command://address), "
+        "or 'given' on the command line",
     )
+    connections: tuple[str, ...] = Field(default=(), description="in place of it: those of several identical devices")
+    command: Commands | None = Field(default=None, description="how it is used by way of 'command' or 'adb'")
     python: str = Field(default="python3", description="Python on the device, 3.8 or newer, that has the runtime")
     options: RuntimeOptions = RuntimeOptions()
     timing: TimingPolicy = TimingPolicy()
     capabilities: Capabilities = Capabilities()
     hardware: Hardware | None = None
 
+    @field_validator("connections")
+    @classmethod
+    def _differ(cls, connections: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(connections)) < len(connections):
+            raise ValueError("one of them is named twice")
+        return connections
 
-def load_profile(name: str, *, connection: str | None = None) -> HardwareProfile:
+
+def load_profile(name: str, *, connection: str | Sequence[str] | None = None) -> HardwareProfile:
     """The profile of that name, or the one in the file of that path; with another ``connection`` where one is given.
 
+    Several connections lead to several identical devices.
+
     Raises:
-        TargetError: no such profile, two of one name, or profiles that extend each other.
+        TargetError: no such profile, two of one name, profiles that extend each other, or a connection given twice.
         DocumentError: the file breaks the schema.
     """
-    profile = _read(name, ())
-    return profile.model_copy(update={"connection": connection}) if connection else profile
+    return connected(_read(name, ()), connection)
+
+
+def connected(profile: HardwareProfile, connection: str | Sequence[str] | None) -> HardwareProfile:
+    """``profile`` with that way to the device in place of its own. Raises TargetError for a connection given twice."""
+    given = (connection,) if isinstance(connection, str) else tuple(connection or ())
+    if len(set(given)) < len(given):
+        raise TargetError(f"A connection is given twice: {', '.join(given)}.")
+    several = given if len(given) > 1 else ()
+    return profile.model_copy(update={"connection": given[0], "connections": several}) if given else profile
 
 
 def list_profiles() -> list[HardwareProfile]:

@@ -28,7 +28,8 @@ class Measurement(Strict):
     of the device is the same for all models, and is told by ``error_factor``.
 
     Attributes:
-        n: samples that counted: those of the quietest blocks; 0 for an estimate.
+        n: samples that counted: those of the quietest blocks; 0 for an estimate. Where a sample is not one inference,
+            ``statistic`` in ``conditions`` says what it is; p90, p99 and cv are then not those of inferences.
         median_ms, p90_ms, p99_ms, cv_percent: over those samples; percentiles and variation None for an estimate.
         low_ms, high_ms: the 95 % interval of the median by order statistics over the block medians; each block is a
             fresh session where the runtime can renew one, so that it holds for another session of the same artifact.

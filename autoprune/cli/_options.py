@@ -16,8 +16,12 @@ TaskOptions = Annotated[
 ]
 TargetOption = Annotated[str, typer.Option("--target", help="A device (see 'autoprune targets'), or a .yaml file.")]
 ConnectOption = Annotated[
-    str | None,
-    typer.Option("--connect", help="The way to the device, in place of the profile's.", metavar="ssh://USER@HOST"),
+    list[str] | None,
+    typer.Option(
+        "--connect",
+        help="The way to the device, in place of the profile's; several for identical devices.",
+        metavar="ssh://USER@HOST",
+    ),
 ]
 SpaceOption = Annotated[str, typer.Option("--space", help="A search space (see 'autoprune spaces'), or a .yaml file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]

@@ -97,7 +97,7 @@ def check(target: Target, *, connect: ConnectOption = None, json: JsonOption = F
         "median_ms": round(timed.median_ms, 4),
         "interval_ms": [round(timed.low_ms, 4), round(timed.high_ms, 4)],
         "disturbed": timed.disturbed,
-        "largest_error": float(f"{off:.1e}"),
+        "largest_error": float(f"{off:.1e}") if off is not None else "not checked on the device",
     }
     if json:
         print_json(found)

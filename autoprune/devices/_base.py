@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -15,18 +16,31 @@ from autoprune.records import Artifact, Measurement
 
 Arrays = Sequence[np.ndarray]
 Predict = Callable[[Arrays], list[np.ndarray]]
+Statistic = Literal["each", "mean", "median"]
 
 
 class Session(ABC):
-    """One artifact, loaded, with its inputs in place. The timing loop needs nothing else of a runtime."""
+    """One artifact, loaded, with its inputs in place. The timing loop needs nothing else of a runtime.
+
+    Attributes:
+        anew: every `run` with some runs is a process of its own that loads the artifact and warms it up.
+        statistic: what `run` gives: ``each`` duration, or one figure over all of them, their ``mean`` or ``median``.
+    """
+
+    anew: bool = False
+    statistic: Statistic = "each"
 
     @abstractmethod
     def run(self, n: int) -> list[float]:
-        """Infer ``n`` times; seconds of each, by the device's monotonic clock around nothing but the inference."""
+        """Infer ``n`` times; seconds as ``statistic`` says, by the device's clock around nothing but the inference."""
 
     def renew(self) -> None:
         """Load again, elsewhere in memory, so that no measurement rests on one lucky layout. By default nothing."""
         return
+
+    def conditions(self) -> dict[str, str]:
+        """What the runtime says of how it runs this artifact. By default nothing."""
+        return {}
 
     def foreign_seconds(self) -> float | None:
         """CPU seconds that other work has used on the device so far, divided by its cores; None where unreadable."""
@@ -63,6 +77,7 @@ class Device(ABC):
     """
 
     runtime: str
+    computes: bool = True  # `predictor` does so on the device; otherwise here, and parity is not checked there
     format: str = "onnx"  # of its artifacts, by its name in ``autoprune.export.formats``
     lease_name: str  # of what must not be shared while timing; devices on the same hardware have the same
     estimates = False  # whether latencies are estimates, since the device is not at hand
@@ -97,11 +112,14 @@ class Device(ABC):
 
     @abstractmethod
     def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int | None:
-        """How much memory loading and running ``artifact`` takes at its peak, in a process of its own, if known."""
+        """How much memory loading and running ``artifact`` takes at its peak, in a process of its own.
+
+        None where the device does not tell.
+        """
 
     @abstractmethod
     def profile_operators(self, artifact: Artifact, inputs: Arrays) -> list[OperatorTime]:
-        """What every node costs, in the order of execution; nothing where the runtime has no profiler.
+        """What every node costs, in the order of execution; nothing where that cannot be told.
 
         The profiler itself costs time: use it for shares.
         """

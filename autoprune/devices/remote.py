@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,7 +19,6 @@ from autoprune.devices._worker import BYTES_PER_SECOND, SECONDS, Worker, packed,
 from autoprune.devices.lease import OnWait, ignore
 from autoprune.devices.local import LocalDevice
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
-from autoprune.devices.ways import ssh
 from autoprune.errors import DeviceError, StageError
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
@@ -33,10 +32,14 @@ class RemoteSession(Session):
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._conditions: dict[str, str] = {}
         self.renew()
 
     def renew(self) -> None:
-        self._worker.ask("renew")
+        self._conditions = _texts(self._worker.ask("renew")[0], "conditions")
+
+    def conditions(self) -> dict[str, str]:
+        return self._conditions
 
     def run(self, n: int) -> list[float]:
         seconds = self._worker.ask("run", n=n)[0].get("seconds")
@@ -50,18 +53,20 @@ class RemoteSession(Session):
 
 
 class RemoteDevice(Device):
-    """One runtime on one device that ``profile.connection`` leads to; connects when it is first asked something.
+    """One runtime on one device that ``command`` leads to; connects when it is first asked something.
 
     Accuracy is scored on this machine, on the same artifact; that the device computes the same is what parity is for.
+    A way is a subclass that makes the command of ``profile.connection``.
     """
 
-    def __init__(self, profile: HardwareProfile) -> None:
+    def __init__(self, profile: HardwareProfile, command: Sequence[str]) -> None:
         super().__init__(profile)
         self.runtime = profile.runtime
         kind: type[LocalDevice] = importlib.import_module(f"autoprune.devices.runtimes.{profile.runtime}").DEVICE
         self._kind, self.format = kind, kind.format
         self.lease_name = hashlib.sha256(profile.connection.encode()).hexdigest()[:16]
-        self._command = ssh.command(profile.connection, profile.python)
+        self._leased = kind.leased(profile)
+        self._command = command
         self._connected: Connection | None = None
         self._asked: Connection | None = None  # for its facts
         self._facts: dict[str, str] = {}
@@ -112,8 +117,8 @@ class RemoteDevice(Device):
             yield predict
 
     def scorer(self, artifact: Artifact) -> AbstractContextManager[Predict]:
-        kind = OnnxRuntimeDevice if self.format == OnnxRuntimeDevice.format else self._kind
-        return kind(self.profile).predictor(artifact)
+        kind = OnnxRuntimeDevice if artifact.path.suffix == ".onnx" else self._kind
+        return kind.here().predictor(artifact)
 
     def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:
         with self._worker(artifact, inputs) as worker:
@@ -140,11 +145,11 @@ class RemoteDevice(Device):
                 yield
             finally:
                 with contextlib.suppress(DeviceError):
-                    connection.ask("release", timeout_s=SECONDS, name=self._kind.lease_name)
+                    connection.ask("release", timeout_s=SECONDS, name=self._leased)
 
     def _hold(self, connection: Connection, on_wait: OnWait) -> None:
         told, until = False, time.monotonic() + LEASE_SECONDS
-        while not connection.ask("lease", timeout_s=SECONDS, name=self._kind.lease_name)[0].get("held"):
+        while not connection.ask("lease", timeout_s=SECONDS, name=self._leased)[0].get("held"):
             if not told:
                 on_wait(f"Waiting for device '{self.profile.name}': another process measures on it.")
                 told = True
@@ -168,7 +173,7 @@ class RemoteDevice(Device):
     def _worker(self, artifact: Artifact | None, inputs: Arrays) -> Iterator[Worker]:
         connection = self._connection()
         sent = {"sha256": _sent(connection, artifact)} if artifact else {}
-        worker = Worker(connection, self._kind, self.profile.options, inputs, **sent)
+        worker = Worker(connection, self._kind, self.profile, inputs, **sent)
         try:
             yield worker
         finally:

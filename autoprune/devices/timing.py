@@ -15,6 +15,11 @@ session is far too narrow: measured on convolutions of 0.1 and 0.8 ms, it covere
 Where blocks were dropped, the interval reaches from the lowest block to the median over all of the window: disturbance
 only adds time, so the undisturbed median lies between.
 
+A tool that prints one figure over its runs gives blocks of one sample, `Session.statistic`. The median, its interval
+and whether it has settled are then of those figures, and so are p90, p99 and the coefficient of variation, which are
+smaller than those of single inferences; the conditions of the measurement say so. That all figures are the same means
+that the tool rounds them, or makes them up; both are refused.
+
 Other work on the device is watched through `Session.foreign_seconds`. A block beside which it took more than
 ``FOREIGN_SHARE`` of the device is loud; quiet blocks are preferred. A result is marked as disturbed that loud blocks
 entered, beside which more than ``LOUD_SHARE`` of the blocks were loud (work that comes and goes leaves its traces in
@@ -107,29 +112,32 @@ class _Timer:
         n, fastest, left = 1, math.inf, self.policy.warmup_ms / 1e3
         while left > 0:
             samples = self._run(n)
-            left -= sum(samples)
+            left -= _total(samples, n)
             fastest = min(fastest, *samples)
-            n = min(2 * n, max(1, math.ceil(left / fastest)))
+            wanted = max(1, math.ceil(left / fastest))
+            n = wanted if self.session.anew else min(2 * n, wanted)
         return fastest
 
     def _run(self, n: int) -> list[float]:
         """Samples of ``n`` runs, checked. Time is what passed here or what the device says, whichever is longer."""
         began = time.monotonic()
         samples = self.session.run(n)
-        if len(samples) != n or not all(math.isfinite(sample) and sample > 0 for sample in samples):
+        wanted = n if self.session.statistic == "each" else 1
+        if len(samples) != wanted or not all(math.isfinite(sample) and sample > 0 for sample in samples):
             raise StageError(
                 "The clock of the device cannot be trusted: it gave durations that are not positive numbers.",
                 kind="clock",
             )
-        self.spent += max(time.monotonic() - began, sum(samples))
+        self.spent += max(time.monotonic() - began, _total(samples, n))
         return samples
 
     def add_block(self) -> None:
         """Take one more block, in a fresh session."""
-        began = time.monotonic()
-        self.session.renew()
-        self.spent += time.monotonic() - began
-        self._run(self.lead_in_runs)
+        if not self.session.anew:
+            began = time.monotonic()
+            self.session.renew()
+            self.spent += time.monotonic() - began
+            self._run(self.lead_in_runs)
         foreign, began = self.session.foreign_seconds(), time.monotonic()
         samples = self._run(self.block_runs)
         elapsed, after = time.monotonic() - began, self.session.foreign_seconds()
@@ -205,8 +213,15 @@ class _Timer:
             cv_percent=float(100 * samples.std() / samples.mean()),
             disturbed=self._disturbed(),
             samples_ms=tuple(samples[:: math.ceil(len(samples) / STORED_SAMPLES)].tolist()),
-            **asdict(circumstances),
+            **{**asdict(circumstances), "conditions": {**circumstances.conditions, **self._conditions()}},
         )
+
+    def _conditions(self) -> dict[str, str]:
+        """Those of the session, and what a sample is where it is not one inference."""
+        found = self.session.conditions()
+        if self.session.statistic == "each":
+            return found
+        return {**found, "statistic": f"a sample is the {self.session.statistic} of {self.block_runs} runs"}
 
     def _interval(self, counted: Sequence[Block]) -> tuple[float, float]:
         """Seconds. Where blocks were dropped the choice of the lowest narrows the usual interval, so it is widened."""
@@ -215,6 +230,11 @@ class _Timer:
             return low, high
         everything = [block.median for block in self.window]
         return min(everything), max(high, statistics.median(everything))
+
+
+def _total(samples: Sequence[float], n: int) -> float:
+    """Seconds of all ``n`` runs, from those of each or from one figure over them."""
+    return n * statistics.fmean(samples)
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:

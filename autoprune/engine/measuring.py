@@ -21,7 +21,7 @@ from autoprune.engine.story import write_reports
 from autoprune.errors import RunError, SearchError, StageError, TargetError
 from autoprune.evaluate import as_arrays, timing_inputs
 from autoprune.export import deviation, read_manifest
-from autoprune.hardware import GIVEN, HardwareProfile, load_profile
+from autoprune.hardware import GIVEN, HardwareProfile, connected, load_profile
 from autoprune.recipe import DENSE
 from autoprune.records import Artifact, Measurement
 from autoprune.study import RunDirectory
@@ -35,7 +35,7 @@ def measure(
     run: Path | str,
     *,
     target: str | None = None,
-    connect: str | None = None,
+    connect: str | Sequence[str] | None = None,
     observer: Observer | None = None,
     task: Task | None = None,
 ) -> Run:
@@ -43,7 +43,7 @@ def measure(
 
     Args:
         target: another profile of the same device than the run's.
-        connect: the way to the device.
+        connect: the way to the device, or the ways to several identical ones.
         task: only for a run that was started with a `Task` object.
 
     Raises:
@@ -84,9 +84,8 @@ def _planned(directory: RunDirectory) -> Finals:
     return finals
 
 
-def _profile(info: RunInfo, target: str | None, connect: str | None) -> HardwareProfile:
-    profile = load_profile(target, connection=connect) if target else info.config.profile
-    profile = profile.model_copy(update={"connection": connect}) if connect else profile
+def _profile(info: RunInfo, target: str | None, connect: str | Sequence[str] | None) -> HardwareProfile:
+    profile = connected(load_profile(target) if target else info.config.profile, connect)
     if profile.connection == GIVEN:
         raise TargetError(f"Say where '{profile.name}' is: --connect ssh://user@host.")
     return profile

@@ -50,7 +50,7 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
     for note in check_task(task).notes:
         observer.message(note)
     observer.stage("opening the device")
-    device = open_device(config.profile)
+    device = open_device(config.profile, notify=observer.message)
     _check_plan(device, config, observer)
     observer.stage("analysing the model")
     graph = capture(task)

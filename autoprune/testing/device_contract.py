@@ -18,10 +18,11 @@ POLICY = TimingPolicy(warmup_ms=5, block_ms=5, settle_percent=1000)
 class DeviceContract:
     """Subclass it and supply the fixtures ``device``, ``artifact``, ``inputs`` (one array per input, batch first).
 
-    Set ``has_profiler`` to False where the runtime cannot say what an operator costs.
+    Set ``has_profiler`` to False where the runtime cannot say what an operator costs, ``tells_memory`` where it cannot
+    say how much memory a model takes.
     """
 
-    has_profiler = True
+    has_profiler = tells_memory = True
 
     def test_fingerprint_is_stable(self, device: Device) -> None:
         again = type(device)(device.profile)
@@ -34,7 +35,7 @@ class DeviceContract:
             began = time.monotonic()
             samples = session.run(5)
             elapsed = time.monotonic() - began
-        assert len(samples) == 5
+        assert len(samples) == (5 if session.statistic == "each" else 1)
         assert all(math.isfinite(sample) and sample > 0 for sample in samples)
         assert sum(samples) <= elapsed, "durations are in seconds, and of the inference alone"
 
@@ -68,10 +69,11 @@ class DeviceContract:
         broken.path.write_bytes(b"no model")
         with pytest.raises(StageError), device.open(broken, inputs):
             pass
-        with pytest.raises(StageError), device.predictor(broken):
-            pass
-        with pytest.raises(StageError):
-            device.peak_memory_bytes(broken, inputs)
+        with pytest.raises(StageError), device.predictor(broken) as predict:
+            predict(inputs)
+        if self.tells_memory:
+            with pytest.raises(StageError):
+                device.peak_memory_bytes(broken, inputs)
 
     def test_wrong_input_is_a_stage_error(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         wrong = [np.zeros((1,), array.dtype) for array in inputs]
@@ -80,7 +82,7 @@ class DeviceContract:
 
     def test_peak_memory_is_positive(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         found = device.peak_memory_bytes(artifact, inputs)
-        assert found is None or found > 0
+        assert found > 0 if found is not None else not self.tells_memory
 
     def test_every_operator_has_a_time(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         operators = device.profile_operators(artifact, inputs)

@@ -18,7 +18,7 @@ from _bench import Bench, main
 
 from autoprune.devices import Arrays, Device, measure, measure_together, open_device
 from autoprune.devices.networks import network
-from autoprune.devices.remote import RemoteDevice
+from autoprune.devices.ways.ssh import SshDevice
 from autoprune.hardware import load_profile
 from autoprune.records import Artifact
 
@@ -29,7 +29,7 @@ PAIRS = 5
 def run(bench: Bench, options: argparse.Namespace) -> None:
     profile = load_profile("cpu")
     here = open_device(profile)
-    there = RemoteDevice(profile.model_copy(update={"connection": options.connect, "python": options.python}))
+    there = SshDevice(profile.model_copy(update={"connection": options.connect, "python": options.python}))
     inputs = [np.ones((1, WIDTH, SIZE, SIZE), np.float32)]
     with tempfile.TemporaryDirectory() as folder:
         artifact = network(Path(folder) / "model", "onnx", width=WIDTH, kernel=3, layers=LAYERS, size=SIZE)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from autoprune.devices import Arrays, agent, measure
 from autoprune.devices._wire import BOOT, Connection
 from autoprune.devices.remote import RemoteDevice
+from autoprune.devices.ways.ssh import SshDevice
 from autoprune.errors import AutopruneError, DeviceError, StageError
 from autoprune.hardware import HardwareProfile, TimingPolicy
 from autoprune.records import Artifact
@@ -233,7 +234,7 @@ def test_a_device_that_lies_gets_a_clear_error(
         patch.setattr("autoprune.devices.ways.ssh.command", lambda *_: command)
         patch.setattr("autoprune.devices.remote.LEASE_SECONDS", 0.0)
         patch.setattr("autoprune.devices.remote.POLL_SECONDS", 0.0)
-        device = RemoteDevice(profile.model_copy(update={"connection": "ssh://liar"}))
+        device = SshDevice(profile.model_copy(update={"connection": "ssh://liar"}))
         for question in (
             device.facts,
             device.conditions,

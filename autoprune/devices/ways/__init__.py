@@ -1,1 +1,1 @@
-"""One file per way to a device: from an address to the argument list that leads there."""
+"""One file per way to a device, named like the scheme of its addresses; its ``DEVICE`` is made of a profile."""

@@ -6,7 +6,9 @@ import shlex
 from urllib.parse import urlsplit
 
 from autoprune.devices._wire import BOOT
+from autoprune.devices.remote import RemoteDevice
 from autoprune.errors import TargetError
+from autoprune.hardware import HardwareProfile
 
 CONNECT_SECONDS = 15
 ALIVE_SECONDS = 5  # between signs of life; a device that gives none for three of them is lost
@@ -42,3 +44,13 @@ def command(address: str, python: str = "python3") -> list[str]:
         *(("-l", parts.username) if parts.username else ()),
     ]
     return ["ssh", *options, "--", host, f"{shlex.quote(python)} -u -c {shlex.quote(BOOT)}"]
+
+
+class SshDevice(RemoteDevice):
+    """One runtime on one device, with the agent at the other end of an ssh."""
+
+    def __init__(self, profile: HardwareProfile) -> None:
+        super().__init__(profile, command(profile.connection, profile.python))
+
+
+DEVICE = SshDevice
