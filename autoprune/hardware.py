@@ -46,6 +46,11 @@ class RuntimeOptions(Strict):
     processor: Literal["cpu", "cuda"] | None = Field(default=None, description="PyTorch: what runs the model; cpu")
     compiled: bool | None = Field(default=None, description="PyTorch: through torch.compile")
 
+    provider: Literal["cpu", "xnnpack", "cuda", "tensorrt"] | None = Field(
+        default=None, description="ONNX Runtime: its execution provider; cpu"
+    )
+    spinning: bool | None = Field(default=None, description="ONNX Runtime: threads that wait do so busily; true")
+
     def given(self) -> frozenset[str]:
         """Names of those that are set and not for every runtime."""
         return frozenset(self.model_dump(exclude_none=True)) - {"threads", "batch"}

@@ -1,15 +1,21 @@
 import gc
 import weakref
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from autoprune.devices import Arrays, Device, open_device
+from autoprune.devices.local import stage_errors
 from autoprune.devices.networks import convolutions
-from autoprune.errors import StageError
-from autoprune.hardware import Capabilities, HardwareProfile
+from autoprune.devices.runners._base import RunnerError
+from autoprune.devices.runners.onnxruntime import Runner
+from autoprune.errors import DeviceError, StageError, TargetError
+from autoprune.hardware import Capabilities, HardwareProfile, RuntimeOptions
 from autoprune.records import Artifact
 from autoprune.testing import DeviceContract
 
@@ -94,3 +100,80 @@ class TestOnnxRuntimeDevice(DeviceContract):
         ):
             session.run(1)
         assert caught.value.kind == "runtime"
+
+
+class Sessions:
+    """A recording stand-in for the package where an execution provider is not in the build that is here."""
+
+    __version__ = "9.9"
+    ExecutionMode = onnxruntime.ExecutionMode
+    GraphOptimizationLevel = onnxruntime.GraphOptimizationLevel
+
+    def __init__(self, *available: str, starts: str) -> None:
+        self.available, self.starts = list(available), starts
+        self.asked: dict[str, Any] = {}
+
+    def get_available_providers(self) -> list[str]:
+        return self.available
+
+    def SessionOptions(self) -> Any:
+        return onnxruntime.SessionOptions()
+
+    def InferenceSession(self, path: str, options: Any, **asked: Any) -> Any:
+        self.asked = {**asked, "threads": options.intra_op_num_threads}
+        self.asked["spinning"] = options.get_session_config_entry("session.intra_op.allow_spinning")
+        session = mock.Mock()
+        session.get_providers.return_value = [self.starts, "CPUExecutionProvider"]
+        return session
+
+
+def with_options(profile: HardwareProfile, **options: Any) -> HardwareProfile:
+    return profile.model_copy(update={"options": RuntimeOptions(**options)})
+
+
+@pytest.mark.parametrize("provider", ["xnnpack", "cuda", "tensorrt"])
+def test_a_provider_that_is_not_in_this_build_is_refused(profile: HardwareProfile, provider: str) -> None:
+    if any(provider in name.lower() for name in onnxruntime.get_available_providers()):
+        pytest.skip("this build has it")
+    with pytest.raises(TargetError, match=r"this build has no \w+ExecutionProvider, it has .*CPUExecutionProvider"):
+        open_device(with_options(profile, provider=provider)).facts()
+
+
+def test_xnnpack_gets_the_threads_and_the_pool_of_onnx_runtime_stands_aside() -> None:
+    build = Sessions("XnnpackExecutionProvider", "CPUExecutionProvider", starts="XnnpackExecutionProvider")
+    runner = Runner("m.onnx", {"threads": 4, "provider": "xnnpack", "inputs": []}, b"")
+    with mock.patch.object(Runner, "import_runtime", return_value=build):
+        told = runner.do_hello({}, b"")[0]
+        runner.do_load({}, b"")
+        runner.load(4)
+    assert build.asked == {
+        "providers": ["XnnpackExecutionProvider"],
+        "provider_options": [{"intra_op_num_threads": "4"}],
+        "threads": 1,
+        "spinning": "0",
+    }
+    assert told["facts"] == {"provider": "XnnpackExecutionProvider"}
+    assert told["conditions"]["session.intra_op.allow_spinning"] == "0"
+
+
+def test_a_provider_that_steps_back_in_silence_is_no_candidates_fault() -> None:
+    build = Sessions("CUDAExecutionProvider", "CPUExecutionProvider", starts="CPUExecutionProvider")
+    runner = Runner("m.onnx", {"threads": 1, "provider": "cuda", "inputs": []}, b"")
+    with mock.patch.object(Runner, "import_runtime", return_value=build), pytest.raises(RunnerError) as caught:
+        runner.do_load({}, b"")
+    assert "CUDAExecutionProvider does not start, and CPUExecutionProvider took its place" in str(caught.value)
+    assert caught.value.kind == "provider"
+    with pytest.raises(DeviceError), stage_errors():
+        raise caught.value
+
+
+def test_threads_may_wait_idly(profile: HardwareProfile, artifact: Artifact, inputs: Arrays) -> None:
+    device = open_device(with_options(profile, spinning=False, threads=2))
+    assert device.conditions()["session.intra_op.allow_spinning"] == "0"
+    with device.open(artifact, inputs) as session:
+        assert len(session.run(3)) == 3
+    assert open_device(profile).conditions()["session.intra_op.allow_spinning"] == "1"
+
+
+def test_another_provider_is_another_device(profile: HardwareProfile) -> None:
+    assert open_device(profile).facts()["provider"] == "CPUExecutionProvider"

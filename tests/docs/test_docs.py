@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCHEMAS = {"search-space": SearchSpace}
 PLANNED = "jetson"  # nothing is timed for it
+HURRY = "timing: {warmup_ms: 2, blocks: 6, block_ms: 2, settle_percent: 500, max_seconds: 60}"
 SMALL = ROOT / "tests" / "engine" / "small.py"
 
 
@@ -97,8 +98,9 @@ def test_commands_run(
 ) -> None:
     """In one folder a page; searches time in a hurry, and that of one's own model is cut short."""
     shutil.copy(SMALL, tmp_path / "my.py")
-    for name, content in re.findall(r"^```python file=(\S+)\n(.*?)^```", page.read_text(), flags=re.S | re.M):
-        (tmp_path / name).write_text(content)
+    for name, content in re.findall(r"^```(?:python|yaml) file=(\S+)\n(.*?)^```", page.read_text(), flags=re.S | re.M):
+        (tmp_path / name).write_text(re.sub(r"^timing: .*$", HURRY, content, flags=re.M))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     for line in commands(page):
         words = shlex.split(line)

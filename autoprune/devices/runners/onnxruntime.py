@@ -8,15 +8,32 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from autoprune.devices.runners._base import PROFILED_RUNS, BaseRunner
+from autoprune.devices.runners._base import PROFILED_RUNS, BaseRunner, RunnerError
 
-PROVIDERS = ["CPUExecutionProvider"]
+PROVIDERS = {
+    "cpu": ["CPUExecutionProvider"],
+    "xnnpack": ["XnnpackExecutionProvider"],
+    "cuda": ["CUDAExecutionProvider"],
+    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider"],  # the second for what the first does not take
+}
 QUIET = 4  # ONNX Runtime's log level "fatal": its errors come as exceptions
 SPINNING = "session.intra_op.allow_spinning"
 
 
+class ProviderError(RunnerError):
+    """The execution provider is not there, or steps back: no candidate's fault."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ONNX Runtime", ValueError(message))
+        self.kind = "provider"
+
+
 class Runner(BaseRunner):
-    """Inputs and outputs are bound once per load, so that a run is the inference and nothing else."""
+    """Inputs and outputs are bound once per load, so that a run is the inference and nothing else.
+
+    On a GPU it includes the copies to and from it: arrays are in the host's memory, as with every other provider.
+    Options: ``provider``, a key of `PROVIDERS`; ``spinning``, whether threads that wait do so busily.
+    """
 
     name = "ONNX Runtime"
 
@@ -28,21 +45,40 @@ class Runner(BaseRunner):
 
     def do_hello(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         """The version of the runtime, and what of it a latency depends on."""
-        settings = {"provider": PROVIDERS[0], SPINNING: "1"}
-        return {"version": self.import_runtime().__version__, "conditions": settings}, b""
+        onnxruntime, wanted = self.import_runtime(), self._providers()[0]
+        available = onnxruntime.get_available_providers()
+        if wanted not in available:
+            raise ProviderError(f"this build has no {wanted}, it has {', '.join(available)}")
+        settings = {"provider": wanted, SPINNING: self._spinning()}
+        return {"version": onnxruntime.__version__, "facts": {"provider": wanted}, "conditions": settings}, b""
+
+    def _providers(self) -> list[str]:
+        return PROVIDERS[self._options.get("provider", "cpu")]
+
+    def _spinning(self) -> str:
+        return "1" if self._options.get("spinning", self._providers() != PROVIDERS["xnnpack"]) else "0"
 
     def load(self, threads: int, *, profile: str = "") -> Any:
-        """Sequential, all graph optimisations."""
-        onnxruntime = self.import_runtime()
+        """Sequential, all graph optimisations; XNNPACK has threads of its own, ONNX Runtime's then stand aside.
+
+        That is as ONNX Runtime's documentation of XNNPACK recommends it.
+        """
+        onnxruntime, providers = self.import_runtime(), self._providers()
+        own = providers == PROVIDERS["xnnpack"]
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.intra_op_num_threads, options.inter_op_num_threads = 1 if own else threads, 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.add_session_config_entry(SPINNING, "1")
+        options.add_session_config_entry(SPINNING, self._spinning())
         options.log_severity_level = QUIET
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, profile
-        return onnxruntime.InferenceSession(self._path, options, providers=PROVIDERS)
+        more = [{"intra_op_num_threads": str(threads)} if own else {} for _ in providers]
+        session = onnxruntime.InferenceSession(self._path, options, providers=providers, provider_options=more)
+        found = session.get_providers()[0]
+        if found != providers[0]:
+            raise ProviderError(f"{providers[0]} does not start, and {found} took its place")
+        return session
 
     def bind(self, session: Any) -> Callable[[], object]:
         """The inference of the inputs, whose outputs stay in the binding."""

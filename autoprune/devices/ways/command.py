@@ -29,6 +29,7 @@ from autoprune.records import Artifact
 
 ADDRESS = re.compile(r"\w[\w.:@/%+-]*", re.ASCII)
 SCORERS = {"onnx": "onnxruntime", "tflite": "litert", "executorch": "executorch"}  # here, by format
+TRIES = 3
 LONGEST = 1000  # of what the device says of itself, each
 T = TypeVar("T")
 
@@ -49,10 +50,10 @@ class CommandSession(Session):
 class CommandDevice(Device):
     """One device, used by the command lines of ``profile.command``.
 
-    Who is to blame where ``run`` or ``predict`` fails: unless it hung, it is tried once more with everything sent anew.
-    Then a model is run that ran here before. If that one runs, the candidate is to blame, otherwise the device. Where
-    none ever ran, it is the model if the command says so by its exit status, and the profile if its output is not as
-    ``parse`` says.
+    Who is to blame where ``run`` or ``predict`` fails: unless it hung, it is tried again with everything sent anew, as
+    a device that is lost now and then fails ``TRIES`` times in a row only rarely. Then a model is run that ran here
+    before. If that one runs, the candidate is to blame, otherwise the device. Where none ever ran, it is the model if
+    the command says so by its exit status, and the profile if its output is not as ``parse`` says.
     """
 
     scheme: ClassVar[str] = "command"
@@ -151,7 +152,7 @@ class CommandDevice(Device):
 
         def there(inputs: Arrays) -> list[np.ndarray]:
             with self._holding(artifact, inputs) as model:
-                return self._twice(lambda: self._predict(model, artifact, batch=len(inputs[0]) if inputs else 1))
+                return self._insisting(lambda: self._predict(model, artifact, batch=len(inputs[0]) if inputs else 1))
 
         yield there
 
@@ -167,7 +168,7 @@ class CommandDevice(Device):
 
     def timed(self, model: Model, n: int) -> list[float]:
         """Seconds of ``n`` runs, or one figure over them. Raises as the class says."""
-        return self._twice(lambda: self._time(model, n))
+        return self._insisting(lambda: self._time(model, n))
 
     def _time(self, model: Model, n: int) -> list[float]:
         self.caller.push(model)
@@ -194,18 +195,16 @@ class CommandDevice(Device):
         except (OSError, ValueError) as error:
             raise CommandError(f"predict wrote no outputs that can be read: {error}.", kind=UNREAD) from error
 
-    def _twice(self, work: Callable[[], T]) -> T:
-        try:
+    def _insisting(self, work: Callable[[], T]) -> T:
+        for left in reversed(range(TRIES)):
             try:
                 return work()
             except CommandError as error:
-                if error.kind == "hang":
-                    raise
+                if not left or error.kind == "hang":
+                    raise self._blamed(error) from error
             self.check()
             self.caller.forget()
-            return work()
-        except CommandError as error:
-            raise self._blamed(error) from error
+        raise AssertionError  # the last try returns or raises
 
     def _blamed(self, error: CommandError) -> AutopruneError:
         self.check()
