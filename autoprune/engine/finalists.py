@@ -39,7 +39,8 @@ class Finalist(Strict):
     """One finalist as it was exported afresh and measured beside the others.
 
     ``score.accuracy`` is on ``split``: test where the task has one, which nothing saw before; ``accuracy_validation``
-    is on the split that the search saw. ``estimated_ms`` is what a search without the device estimated.
+    is on the split that the search saw. ``operators`` is empty where the runtime has no profiler; ``model`` is the
+    artifact in its bundle; ``estimated_ms`` is what a search without the device estimated.
     """
 
     recipe: Recipe
@@ -48,6 +49,7 @@ class Finalist(Strict):
     accuracy_validation: float
     kept: dict[str, int]
     operators: tuple[OperatorRow, ...]
+    model: str = "model.onnx"
     estimated_ms: PositiveFloat | None = None
 
 
@@ -168,6 +170,7 @@ def _score(
         accuracy_validation=validation,
         kept={g.id: recipe.choices[g.id].units if g.id in recipe.choices else g.size for g in prepared.graph.groups},
         operators=tuple(OperatorRow(name=o.name, op_type=o.op_type, time_us=o.time_us) for o in operators),
+        model=f"model{one.artifact.path.suffix}",
     )
 
 

@@ -65,7 +65,7 @@ def _told(one: Finalist) -> Told:
         accuracy_validation=one.accuracy_validation,
         kept=one.kept,
         operators=one.operators,
-        model=f"front/{one.recipe.id}/model.onnx",
+        model=f"front/{one.recipe.id}/{one.model}",
         estimated_ms=one.estimated_ms,
     )
 

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from autoprune.records import Failure
@@ -69,13 +70,10 @@ def snippet(chosen: Finalist, report: RunReport) -> str:
     """Python that runs the chosen model; empty while it is not exported."""
     if chosen.model is None:
         return ""
-    path = f"{report.directory}/{chosen.model}"
-    return (
-        "import onnxruntime\n\n"
-        f"session = onnxruntime.InferenceSession({path!r})\n"
-        "names = [node.name for node in session.get_inputs()]\n"
-        "outputs = session.run(None, dict(zip(names, inputs)))  # inputs: one float32 array each, the batch first"
-    )
+    from autoprune.export import format_of
+
+    form, path = format_of(Path(chosen.model)), f"{report.directory}/{chosen.model}"
+    return f"{form.imports}\n\n{form.use.format(model=repr(path))}  # inputs: one float32 array each, the batch first"
 
 
 def _share(name: str, new: float, old: float, *, unit: Any) -> Tile:
