@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,11 +15,31 @@ from autoprune.devices._wire import Connection
 from autoprune.errors import DeviceError
 from autoprune.hardware import RuntimeOptions
 
-if TYPE_CHECKING:
-    from autoprune.devices.local import LocalDevice
-
 SECONDS = 60.0  # for what does not depend on the size of anything
 BYTES_PER_SECOND = 1e6  # slower connections than that are none
+
+
+class Sent(Protocol):
+    """What is sent of a runner: the class of a device says it, or a `Plain`."""
+
+    @property
+    def runner(self) -> str:
+        """Its module in ``autoprune.devices.runners``."""
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """What the agent imports for it."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A runner that needs no runtime."""
+
+    runner: str
+    imports: tuple[str, ...] = ()
+
+
+BOARD = Plain("board")
 
 
 class Worker:
@@ -26,7 +47,7 @@ class Worker:
 
     Args:
         connection: to the agent.
-        kind: of runtime.
+        kind: of runner.
         options: of the profile.
         inputs: for timing.
         artifact: ``sha256`` of one that the agent has, or the ``path`` of one there; nothing where none is needed.
@@ -35,7 +56,7 @@ class Worker:
     def __init__(
         self,
         connection: Connection,
-        kind: type[LocalDevice],
+        kind: Sent,
         options: RuntimeOptions,
         inputs: Arrays = (),
         **artifact: str,

@@ -16,6 +16,7 @@ from autoprune.devices import _cpu
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
 from autoprune.devices._wire import BOOT, Connection
 from autoprune.devices._worker import Worker, packed, unpacked
+from autoprune.devices.runners.board import Board
 from autoprune.errors import StageError
 from autoprune.records import Artifact
 
@@ -58,6 +59,8 @@ class LocalDevice(Device):
     """The Python module without which it does not work."""
     install: ClassVar[str]
     """The command that installs it."""
+    gpu: ClassVar[bool] = False
+    """Whether it works on the GPU, whose clocks, throttling and power count then."""
     lease_name = "cpu"
 
     @classmethod
@@ -76,10 +79,10 @@ class LocalDevice(Device):
 
     def facts(self) -> dict[str, str]:
         told = self._hello.get("facts", {})
-        return {"runtime": self.runtime, "runtime_version": self.runtime_version, **_cpu.cpu_facts(), **told}
+        return {"runtime": self.runtime, "runtime_version": self.runtime_version, **Board().facts(), **told}
 
     def conditions(self) -> dict[str, str]:
-        return {**self._hello.get("conditions", {}), **_cpu.cpu_conditions()}
+        return {**self._hello.get("conditions", {}), **Board(gpu=self.gpu).conditions()}
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[LocalSession]:

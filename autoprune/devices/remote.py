@@ -7,15 +7,15 @@ import hashlib
 import importlib
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
 from autoprune.devices._wire import Connection
-from autoprune.devices._worker import BYTES_PER_SECOND, SECONDS, Worker, packed, unpacked
+from autoprune.devices._worker import BOARD, BYTES_PER_SECOND, SECONDS, Worker, packed, unpacked
 from autoprune.devices.lease import OnWait, ignore
 from autoprune.devices.local import LocalDevice
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
@@ -26,6 +26,7 @@ from autoprune.records import Artifact
 
 LEASE_SECONDS, POLL_SECONDS = 3600.0, 0.5
 LONGEST = 1000  # of what the device says of itself, each
+T = TypeVar("T")
 
 
 class RemoteSession(Session):
@@ -64,6 +65,7 @@ class RemoteDevice(Device):
         self._command = ssh.command(profile.connection, profile.python)
         self._connected: Connection | None = None
         self._asked: Connection | None = None  # for its facts
+        self._board: Worker | None = None  # behind that connection
         self._facts: dict[str, str] = {}
         self._settings: dict[str, str] = {}  # of the runtime there
 
@@ -78,9 +80,10 @@ class RemoteDevice(Device):
             with self._worker(None, ()) as worker:
                 version = str(worker.hello.get("version", ""))[:LONGEST]
                 more, self._settings = _texts(worker.hello, "facts"), _texts(worker.hello, "conditions")
-            found = {"runtime": self.runtime, "runtime_version": version, **_texts(connection.hello, "facts"), **more}
+            board = self._says(lambda: Worker(connection, BOARD, self.profile.options))
+            found = {"runtime": self.runtime, "runtime_version": version, **_texts(board.hello, "facts"), **more}
             self._check(found)
-            self._asked, self._facts = connection, found
+            self._asked, self._board, self._facts = connection, board, found
         return dict(self._facts)
 
     def _check(self, found: Mapping[str, str]) -> None:
@@ -92,7 +95,18 @@ class RemoteDevice(Device):
 
     def conditions(self) -> dict[str, str]:
         self.facts()
-        return {**self._settings, **_texts(self._connection().ask("conditions", timeout_s=SECONDS)[0], "conditions")}
+        assert self._board
+        board = self._board
+        reply, _ = self._says(lambda: board.ask("conditions", gpu=self._kind.gpu))
+        return {**self._settings, **_texts(reply, "conditions")}
+
+    def _says(self, question: Callable[[], T]) -> T:
+        """What the board says of itself; what goes wrong then is no fault of a candidate."""
+        try:
+            return question()
+        except StageError as error:
+            self.close()
+            raise DeviceError(f"Device '{self.profile.name}' cannot say how it is: {error}") from error
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[RemoteSession]:
