@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from autoprune.compress import Saliencies, compress, cut, quantize_onnx, select
 from autoprune.compress.batches import seeded, take
 from autoprune.devices import Device, measure_together
+from autoprune.devices.steadiness import REFERENCE, Look, State, Steadiness
 from autoprune.errors import AutopruneError, DeviceError, StageError
 from autoprune.export import Exporter, export_fresh, parity
 from autoprune.graph.cost import count_macs, count_parameters
@@ -77,6 +78,7 @@ class Evaluator:
         work: folder for artifacts; weights of successful candidates stay in it until dropped.
         with_memory: measure the peak memory of every candidate, not only of the finalists.
         notify: told of every stage that begins.
+        tell: told what the user should read.
     """
 
     def __init__(
@@ -88,12 +90,14 @@ class Evaluator:
         work: Path,
         with_memory: bool = False,
         notify: Notify = lambda stage: None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.task, self.graph, self.device = task, graph, device
         self.work = work
         self.work.mkdir(parents=True, exist_ok=True)
         self.with_memory = with_memory
         self.notify = notify
+        self._steadiness = Steadiness(device, tell)
         self.saliencies = Saliencies(graph, task)
         self.exporter = Exporter(graph, task.example_inputs, work)
         self.inputs = timing_inputs(task, device.profile.options.batch)
@@ -149,7 +153,7 @@ class Evaluator:
             accuracy=accuracy,
             samples=samples,
             latency=timed[recipe.id],
-            reference_ms=timed["reference"].median_ms,
+            reference_ms=timed[REFERENCE].median_ms,
             size_bytes=artifact.size_bytes,
             macs=count_macs(module, self.task.example_inputs),
             parameters=count_parameters(module),
@@ -238,13 +242,17 @@ class Evaluator:
     def _time(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy) -> dict[str, Measurement]:
         with ExitStack() as stack:
             stack.enter_context(self.device.lease())
-            everything = {**artifacts, "reference": self.reference}
+            everything = {**artifacts, REFERENCE: self.reference}
             sessions = {
                 name: stack.enter_context(self.device.open(artifact, self.inputs))
                 for name, artifact in everything.items()
             }
-            circumstances = {name: self.device.circumstances(a.precision) for name, a in everything.items()}
-            return measure_together(sessions, policy, circumstances)
+
+            def measure(state: State, look: Look) -> dict[str, Measurement]:
+                found = {name: self.device.circumstances(a.precision, state) for name, a in everything.items()}
+                return measure_together(sessions, policy, found, look=look)
+
+            return self._steadiness.insist(measure, policy)
 
     def accuracy(self, artifact: Artifact, batches: Batches) -> tuple[float, int]:
         """The task's metric of the artifact over a split, and the number of samples."""

@@ -110,8 +110,8 @@ class Device(ABC):
         """Hold the device for measuring, alone on this machine; see `autoprune.devices.lease`."""
         return lease(self.lease_name, on_wait=on_wait)
 
-    def circumstances(self, precision: Precision) -> Circumstances:
-        """Those of a measurement that is made now."""
+    def circumstances(self, precision: Precision, conditions: Mapping[str, str] | None = None) -> Circumstances:
+        """Those of a measurement that is made now; ``conditions`` where they were read already."""
         return Circumstances(
             runtime=self.runtime,
             runtime_version=self.runtime_version,
@@ -119,7 +119,7 @@ class Device(ABC):
             precision=precision,
             batch=self.profile.options.batch,
             threads=self.profile.options.threads,
-            conditions=self.conditions(),
+            conditions=self.conditions() if conditions is None else conditions,
         )
 
     def channel_multiple(self) -> int:

@@ -205,6 +205,7 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
             work=directory.work,
             with_memory="peak_memory_bytes" in info.config.objectives,
             notify=observer.stage,
+            tell=observer.message,
         )
     except StageError as error:
         raise CaptureError(f"The dense model of task '{info.task_name}' cannot be used: {error}") from error

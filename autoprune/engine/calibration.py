@@ -40,7 +40,7 @@ def calibrate(
     prepared = prepare(config, observer, task=task)
     with tempfile.TemporaryDirectory(prefix="autoprune-") as folder:
         observer.stage("exporting the dense model")
-        evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=Path(folder))
+        evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=Path(folder), tell=observer.message)
         store = Store.of(prepared.device, evaluator.reference)
         if fresh:
             store.clear()

@@ -68,7 +68,7 @@ def _remarks(report: RunReport) -> list[tuple[str, str]]:
     if verdict := words.verdict(report):
         lines.append((verdict, "yellow" if report.misses else "green"))
     if any(member.score.latency.disturbed for member in (*report.front, report.dense)):
-        lines.append(("! Something else used the processor while this model was timed.", "yellow"))
+        lines.append(("! Something disturbed the device while this model was timed.", "yellow"))
     lines += [(f"Warning: {warning}", "yellow") for warning in report.warnings]
     if model := report.chosen.model:
         use = Path(report.directory, model).with_name("use.py")
