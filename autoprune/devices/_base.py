@@ -3,8 +3,8 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -109,6 +109,15 @@ class Device(ABC):
     def lease(self, *, on_wait: OnWait = ignore) -> AbstractContextManager[None]:
         """Hold the device for measuring, alone on this machine; see `autoprune.devices.lease`."""
         return lease(self.lease_name, on_wait=on_wait)
+
+    @contextmanager
+    def steady_clocks(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Hold the clocks still meanwhile, and give them back as they were; by default nothing is known to hold.
+
+        ``tell`` hears what is held, and what is refused, which is no error.
+        """
+        tell(f"The clocks of device '{self.profile.name}' are left as they are: autoprune cannot hold them.")
+        yield
 
     def circumstances(self, precision: Precision, conditions: Mapping[str, str] | None = None) -> Circumstances:
         """Those of a measurement that is made now; ``conditions`` where they were read already."""

@@ -16,6 +16,7 @@ from autoprune.devices import _cpu
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
 from autoprune.devices._wire import BOOT, Connection
 from autoprune.devices._worker import Worker, packed, unpacked
+from autoprune.devices.clocks import HeldClocks, Tell
 from autoprune.devices.runners.board import Board
 from autoprune.errors import StageError
 from autoprune.records import Artifact
@@ -62,6 +63,7 @@ class LocalDevice(Device):
     gpu: ClassVar[bool] = False
     """Whether it works on the GPU, whose clocks, throttling and power count then."""
     lease_name = "cpu"
+    _clocks: HeldClocks | None = None
 
     @classmethod
     @abstractmethod
@@ -82,7 +84,18 @@ class LocalDevice(Device):
         return {"runtime": self.runtime, "runtime_version": self.runtime_version, **Board().facts(), **told}
 
     def conditions(self) -> dict[str, str]:
-        return {**self._hello.get("conditions", {}), **Board(gpu=self.gpu).conditions()}
+        held = {"clocks": self._clocks.said} if self._clocks else {}
+        return {**self._hello.get("conditions", {}), **Board(gpu=self.gpu).conditions(), **held}
+
+    @contextlib.contextmanager
+    def steady_clocks(self, tell: Tell) -> Iterator[None]:
+        with self._agent() as connection:
+            self._clocks = HeldClocks(connection, tell, gpu=self.gpu)
+            try:
+                yield
+            finally:
+                self._clocks.release()
+                self._clocks = None
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[LocalSession]:
@@ -123,9 +136,14 @@ class LocalDevice(Device):
     @contextlib.contextmanager
     def _apart(self, artifact: Artifact, inputs: Arrays) -> Iterator[Worker]:
         """A process of its own."""
+        with self._agent() as connection:
+            yield Worker(connection, type(self), self.profile.options, inputs, path=str(artifact.path.absolute()))
+
+    @contextlib.contextmanager
+    def _agent(self) -> Iterator[Connection]:
         connection = Connection([sys.executable, "-u", "-c", BOOT], self.profile.name)
         try:
-            yield Worker(connection, type(self), self.profile.options, inputs, path=str(artifact.path.absolute()))
+            yield connection
         finally:
             connection.close()
 

@@ -16,6 +16,7 @@ import numpy as np
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
 from autoprune.devices._wire import Connection
 from autoprune.devices._worker import BOARD, BYTES_PER_SECOND, SECONDS, Worker, packed, unpacked
+from autoprune.devices.clocks import HeldClocks, Tell
 from autoprune.devices.lease import OnWait, ignore
 from autoprune.devices.local import LocalDevice
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
@@ -66,6 +67,8 @@ class RemoteDevice(Device):
         self._connected: Connection | None = None
         self._asked: Connection | None = None  # for its facts
         self._board: Worker | None = None  # behind that connection
+        self._clocks: HeldClocks | None = None  # likewise
+        self._tell: Tell | None = None  # of clocks, while they are to be held
         self._facts: dict[str, str] = {}
         self._settings: dict[str, str] = {}  # of the runtime there
 
@@ -84,6 +87,8 @@ class RemoteDevice(Device):
             found = {"runtime": self.runtime, "runtime_version": version, **_texts(board.hello, "facts"), **more}
             self._check(found)
             self._asked, self._board, self._facts = connection, board, found
+            if self._tell:  # those of a connection that is gone were given back when it ended
+                self._clocks = HeldClocks(connection, self._tell, gpu=self._kind.gpu)
         return dict(self._facts)
 
     def _check(self, found: Mapping[str, str]) -> None:
@@ -98,7 +103,19 @@ class RemoteDevice(Device):
         assert self._board
         board = self._board
         reply, _ = self._says(lambda: board.ask("conditions", gpu=self._kind.gpu))
-        return {**self._settings, **_texts(reply, "conditions")}
+        held = {"clocks": self._clocks.said} if self._clocks else {}
+        return {**self._settings, **_texts(reply, "conditions"), **held}
+
+    @contextlib.contextmanager
+    def steady_clocks(self, tell: Tell) -> Iterator[None]:
+        self._tell, self._asked = tell, None  # so that they are held when its facts are asked for
+        try:
+            self.facts()
+            yield
+        finally:
+            if self._clocks:
+                self._clocks.release()
+            self._tell = self._clocks = None
 
     def _says(self, question: Callable[[], T]) -> T:
         """What the board says of itself; what goes wrong then is no fault of a candidate."""

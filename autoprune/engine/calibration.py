@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoprune.engine.config import default_name
-from autoprune.engine.prepare import prepare
+from autoprune.engine.prepare import held_clocks, prepare
 from autoprune.errors import RunError, StageError, TargetError
 from autoprune.evaluate import Evaluator
 from autoprune.files import write_whole
@@ -38,7 +38,7 @@ def calibrate(
         AutopruneError: as `autoprune.engine.start`; TargetError when the device does not settle.
     """
     prepared = prepare(config, observer, task=task)
-    with tempfile.TemporaryDirectory(prefix="autoprune-") as folder:
+    with tempfile.TemporaryDirectory(prefix="autoprune-") as folder, held_clocks(prepared, observer):
         observer.stage("exporting the dense model")
         evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=Path(folder), tell=observer.message)
         store = Store.of(prepared.device, evaluator.reference)

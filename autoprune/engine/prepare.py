@@ -4,7 +4,7 @@ import io
 import logging
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -61,6 +61,12 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
         seed=config.seed,
     )
     return Prepared(config, task, graph, device, space, {**fingerprint(task), "device": device.fingerprint})
+
+
+def held_clocks(prepared: Prepared, observer: Observer) -> AbstractContextManager[None]:
+    """The device's clocks, held still where the user allows it."""
+    allowed = prepared.config.allow_clock_control
+    return prepared.device.steady_clocks(observer.message) if allowed else nullcontext()
 
 
 def capture(task: Task) -> PrunableGraph:
