@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from autoprune.compress import Saliencies, compress, cut, quantize_onnx, select
 from autoprune.compress.batches import seeded, take
 from autoprune.devices import Device, measure_together
+from autoprune.devices.energy import measure_energy
 from autoprune.devices.steadiness import REFERENCE, Look, State, Steadiness
 from autoprune.errors import AutopruneError, DeviceError, StageError
 from autoprune.export import Exporter, export_fresh, parity
@@ -28,7 +29,7 @@ from autoprune.graph.cost import count_macs, count_parameters
 from autoprune.graph.model import PrunableGraph
 from autoprune.hardware import TimingPolicy
 from autoprune.recipe import Recipe
-from autoprune.records import Artifact, Failure, Measurement, Score, Screened, Stage, Success, TrialRecord
+from autoprune.records import Artifact, Energy, Failure, Measurement, Score, Screened, Stage, Success, TrialRecord
 from autoprune.task import Task
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Evaluator:
         device: opened; a lease is held while it times.
         work: folder for artifacts; weights of successful candidates stay in it until dropped.
         with_memory: measure the peak memory of every candidate, not only of the finalists.
+        with_energy: measure the energy of every candidate and of the finalists.
         notify: told of every stage that begins.
         tell: told what the user should read.
     """
@@ -89,13 +91,14 @@ class Evaluator:
         *,
         work: Path,
         with_memory: bool = False,
+        with_energy: bool = False,
         notify: Notify = lambda stage: None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.task, self.graph, self.device = task, graph, device
         self.work = work
         self.work.mkdir(parents=True, exist_ok=True)
-        self.with_memory = with_memory
+        self.with_memory, self.with_energy = with_memory, with_energy
         self.notify = notify
         self._steadiness = Steadiness(device, tell)
         self.saliencies = Saliencies(graph, task)
@@ -145,6 +148,9 @@ class Evaluator:
             if self.with_memory:
                 clock.enter("memory")
                 memory = self._insisting(lambda: self.device.peak_memory_bytes(artifact, self.inputs))
+            if self.with_energy:
+                clock.enter("energy")
+            energy = self.energy(artifact)
             clock.enter("accuracy")
             accuracy, samples = self.accuracy(artifact, self.task.validation)
         finally:
@@ -158,6 +164,7 @@ class Evaluator:
             macs=count_macs(module, self.task.example_inputs),
             parameters=count_parameters(module),
             peak_memory_bytes=memory,
+            energy=energy,
             parity_error=error,
         )
         return Success(score=score)
@@ -253,6 +260,15 @@ class Evaluator:
                 return measure_together(sessions, policy, found, look=look)
 
             return self._steadiness.insist(measure, policy)
+
+    def energy(self, artifact: Artifact) -> Energy | None:
+        """The energy of one inference, where it is wanted."""
+
+        def measure() -> Energy:
+            with self.device.lease(), self.device.open(artifact, self.inputs) as session, self.device.meter() as meter:
+                return measure_energy(session, meter)
+
+        return self._insisting(measure) if self.with_energy else None
 
     def accuracy(self, artifact: Artifact, batches: Batches) -> tuple[float, int]:
         """The task's metric of the artifact over a split, and the number of samples."""

@@ -29,7 +29,9 @@ def search(
     trials: Annotated[int, typer.Option(min=1, help="Recipes to try, the dense model among them.")] = 40,
     objectives: Annotated[
         str,
-        typer.Option(help="Two or three of accuracy, latency_ms, size_bytes, peak_memory_bytes, macs, parameters."),
+        typer.Option(
+            help="Two or three of accuracy, latency_ms, size_bytes, peak_memory_bytes, energy_mj, macs, parameters."
+        ),
     ] = "accuracy,latency_ms",
     max_accuracy_drop: Annotated[
         float | None, typer.Option(help="Goal: lose no more of the metric than this (0.01 is one point of accuracy).")

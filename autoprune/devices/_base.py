@@ -6,12 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autoprune.devices.lease import OnWait, ignore, lease
+from autoprune.errors import TargetError
 from autoprune.hardware import HardwareProfile, Precision
 from autoprune.records import Artifact
+
+if TYPE_CHECKING:
+    from autoprune.devices.energy import Meter
 
 Arrays = Sequence[np.ndarray]
 Predict = Callable[[Arrays], list[np.ndarray]]
@@ -118,6 +123,13 @@ class Device(ABC):
         """
         tell(f"The clocks of device '{self.profile.name}' are left as they are: autoprune cannot hold them.")
         yield
+
+    def meter(self) -> AbstractContextManager["Meter"]:
+        """Watches what the device draws. Raises TargetError where it does not say, as by default."""
+        raise TargetError(
+            f"Target '{self.profile.name}' does not say what it draws, so 'energy_mj' cannot be an objective: "
+            f"autoprune knows no way to ask runtime '{self.runtime}'."
+        )
 
     def circumstances(self, precision: Precision, conditions: Mapping[str, str] | None = None) -> Circumstances:
         """Those of a measurement that is made now; ``conditions`` where they were read already."""

@@ -17,6 +17,7 @@ from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Sessi
 from autoprune.devices._wire import BOOT, Connection
 from autoprune.devices._worker import Worker, packed, unpacked
 from autoprune.devices.clocks import HeldClocks, Tell
+from autoprune.devices.energy import Meter
 from autoprune.devices.runners.board import Board
 from autoprune.errors import StageError
 from autoprune.records import Artifact
@@ -86,6 +87,11 @@ class LocalDevice(Device):
     def conditions(self) -> dict[str, str]:
         held = {"clocks": self._clocks.said} if self._clocks else {}
         return {**self._hello.get("conditions", {}), **Board(gpu=self.gpu).conditions(), **held}
+
+    @contextlib.contextmanager
+    def meter(self) -> Iterator[Meter]:
+        with self._agent() as connection:
+            yield Meter(connection, gpu=self.gpu)
 
     @contextlib.contextmanager
     def steady_clocks(self, tell: Tell) -> Iterator[None]:

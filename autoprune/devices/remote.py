@@ -17,6 +17,7 @@ from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Sessi
 from autoprune.devices._wire import Connection
 from autoprune.devices._worker import BOARD, BYTES_PER_SECOND, SECONDS, Worker, packed, unpacked
 from autoprune.devices.clocks import HeldClocks, Tell
+from autoprune.devices.energy import Meter
 from autoprune.devices.lease import OnWait, ignore
 from autoprune.devices.local import LocalDevice
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
@@ -105,6 +106,14 @@ class RemoteDevice(Device):
         reply, _ = self._says(lambda: board.ask("conditions", gpu=self._kind.gpu))
         held = {"clocks": self._clocks.said} if self._clocks else {}
         return {**self._settings, **_texts(reply, "conditions"), **held}
+
+    @contextlib.contextmanager
+    def meter(self) -> Iterator[Meter]:
+        meter = Meter(self._connection(), gpu=self._kind.gpu)
+        try:
+            yield meter
+        finally:
+            meter.close()
 
     @contextlib.contextmanager
     def steady_clocks(self, tell: Tell) -> Iterator[None]:

@@ -210,6 +210,7 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
             prepared.device,
             work=directory.work,
             with_memory="peak_memory_bytes" in info.config.objectives,
+            with_energy="energy_mj" in info.config.objectives,
             notify=observer.stage,
             tell=observer.message,
         )

@@ -50,6 +50,9 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
         observer.message(note)
     observer.stage("opening the device")
     device = open_device(config.profile)
+    if "energy_mj" in config.objectives:
+        with device.meter():  # or say at once that it cannot be read
+            pass
     observer.stage("analysing the model")
     graph = capture(task)
     _check_batch(graph, task)
