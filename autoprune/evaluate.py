@@ -100,6 +100,7 @@ class Evaluator:
         self.work.mkdir(parents=True, exist_ok=True)
         self.with_memory, self.with_energy = with_memory, with_energy
         self.notify = notify
+        self._tell = tell
         self._steadiness = Steadiness(device, tell)
         self.saliencies = Saliencies(graph, task)
         self.exporter = Exporter(graph, task.example_inputs, work)
@@ -248,7 +249,7 @@ class Evaluator:
 
     def _time(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy) -> dict[str, Measurement]:
         with ExitStack() as stack:
-            stack.enter_context(self.device.lease())
+            stack.enter_context(self.device.lease(on_wait=self._tell))
             everything = {**artifacts, REFERENCE: self.reference}
             sessions = {
                 name: stack.enter_context(self.device.open(artifact, self.inputs))
@@ -265,8 +266,10 @@ class Evaluator:
         """The energy of one inference, where it is wanted."""
 
         def measure() -> Energy:
-            with self.device.lease(), self.device.open(artifact, self.inputs) as session, self.device.meter() as meter:
-                return measure_energy(session, meter)
+            with ExitStack() as stack:
+                stack.enter_context(self.device.lease(on_wait=self._tell))
+                session = stack.enter_context(self.device.open(artifact, self.inputs))
+                return measure_energy(session, stack.enter_context(self.device.meter()))
 
         return self._insisting(measure) if self.with_energy else None
 

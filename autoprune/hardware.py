@@ -29,7 +29,9 @@ class TimingPolicy(Strict):
     drift_percent: PositiveFloat = Field(
         default=10.0, description="time again what was timed while the dense model was slower than at first by this"
     )
-    cool_down_s: NonNegativeFloat = Field(default=10.0, description="wait before that, or where the device throttles")
+    cool_down_s: NonNegativeFloat = Field(
+        default=10.0, le=60.0, description="wait before that, or where the device throttles"
+    )
     retries: NonNegativeInt = Field(default=2, description="how often to time again")
 
 

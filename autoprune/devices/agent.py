@@ -30,6 +30,7 @@ LENGTHS = struct.Struct(">IQ")
 MOST_HEADER, MOST_BYTES, PART = 1 << 20, 2 << 30, 1 << 20
 CACHE_BYTES = 2 << 30
 PARENT_DEATH_SIGNAL = 1  # of prctl
+ALONE_SECONDS = 90.0  # a host that holds a lease and asks nothing for so long is gone, whatever its connection says
 DEADLY = ("hang", "crash", "out_of_memory")  # kinds of error after which a worker is no more
 
 
@@ -311,6 +312,11 @@ class Agent:
             os.close(self._locks.pop(request["name"]))
         return {}, b""
 
+    @property
+    def leased(self) -> bool:
+        """Whether others wait for this one."""
+        return bool(self._locks)
+
     def close(self) -> None:
         """End all workers."""
         for worker in self._workers.values():
@@ -340,6 +346,8 @@ def serve(stdin: IO[bytes], stdout: IO[bytes], folder: str) -> None:
     try:
         while True:
             data = b""
+            if agent.leased and not select.select([stdin.fileno()], [], [], ALONE_SECONDS)[0]:
+                break
             try:
                 frame = read_frame(stdin.read)
                 if frame is None:

@@ -1,9 +1,13 @@
 """A network namespace of its own for a device: its link can go down and come back."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+from tests.devices import sshd
 
 HOST, DEVICE, PREFIX = "10.213.77.1", "10.213.77.2", 30
 MISSING = "no network namespaces here: they need iproute2 and the rights of root"
@@ -11,9 +15,8 @@ MISSING = "no network namespaces here: they need iproute2 and the rights of root
 
 @dataclass(frozen=True)
 class Link:
-    """The host's end is ``name``; the device is in namespace ``space``."""
+    """What leads into the namespace ``space``, where the device is."""
 
-    name: str
     space: str
 
     @property
@@ -23,27 +26,34 @@ class Link:
 
     def up(self) -> None:
         """Plugged in."""
-        _ip("link", "set", self.name, "up")
+        _ip("-n", self.space, "link", "set", f"{self.space}d", "up")
 
     def down(self) -> None:
-        """Pulled out: packets vanish, nobody is told."""
-        _ip("link", "set", self.name, "down")
+        """Pulled out at the device's end: packets vanish, nobody is told."""
+        _ip("-n", self.space, "link", "set", f"{self.space}d", "down")
 
 
 @contextmanager
 def link(name: str) -> Iterator[Link]:
     """A namespace with an address, `DEVICE`. Raises OSError or CalledProcessError where it is not permitted."""
-    found = Link(f"{name}h", name)
     _ip("netns", "add", name)
     try:
-        _ip("link", "add", found.name, "type", "veth", "peer", "name", f"{name}d", "netns", name)
-        _ip("addr", "add", f"{HOST}/{PREFIX}", "dev", found.name)
+        _ip("link", "add", f"{name}h", "type", "veth", "peer", "name", f"{name}d", "netns", name)
+        _ip("addr", "add", f"{HOST}/{PREFIX}", "dev", f"{name}h")
         _ip("-n", name, "addr", "add", f"{DEVICE}/{PREFIX}", "dev", f"{name}d")
-        _ip("-n", name, "link", "set", f"{name}d", "up")
+        _ip("link", "set", f"{name}h", "up")
+        found = Link(name)
         found.up()
         yield found
     finally:
         _ip("netns", "del", name)  # and the link with it
+
+
+@contextmanager
+def device(folder: Path) -> Iterator[tuple[Link, Path]]:
+    """A device behind a link of its own that ssh knows as ``device``; see `sshd.running`."""
+    with link(f"ap{os.getpid()}") as found, sshd.running(folder, address=DEVICE, within=found.within) as path:
+        yield found, path
 
 
 def available() -> bool:
