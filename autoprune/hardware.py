@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from autoprune.commands import Commands
 from autoprune.documents import Strict, find_document, known_documents, read_yaml
@@ -28,6 +28,13 @@ class TimingPolicy(Strict):
         default=3.0, description="width of the 95 % interval of the median at which the latency has settled"
     )
     max_seconds: PositiveFloat = Field(default=20.0, description="give up on a model that has not settled by then")
+    drift_percent: PositiveFloat = Field(
+        default=10.0, description="time again what was timed while the dense model was slower than at first by this"
+    )
+    cool_down_s: NonNegativeFloat = Field(
+        default=10.0, le=60.0, description="wait before that, or where the device throttles"
+    )
+    retries: NonNegativeInt = Field(default=2, description="how often to time again")
 
 
 class RuntimeOptions(Strict):

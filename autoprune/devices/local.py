@@ -17,6 +17,10 @@ from autoprune.devices import _cpu
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
 from autoprune.devices._wire import BOOT, CANDIDATES, Connection
 from autoprune.devices._worker import SECONDS, Worker, packed, unpacked
+from autoprune.devices.clocks import HeldClocks, Tell
+from autoprune.devices.energy import Meter
+from autoprune.devices.lease import CPU, GPU
+from autoprune.devices.runners.board import Board
 from autoprune.errors import DeviceError, StageError, TargetError
 from autoprune.hardware import HardwareProfile, RuntimeOptions
 from autoprune.records import Artifact
@@ -74,6 +78,8 @@ class LocalDevice(Device):
     elsewhere: ClassVar[bool] = False
     """Models run in processes of their own, so that their work cannot be told from that of others."""
 
+    _clocks: HeldClocks | None = None
+
     def __init__(self, profile: HardwareProfile) -> None:
         super().__init__(profile)
         self.lease_name = self.leased(profile)
@@ -92,7 +98,7 @@ class LocalDevice(Device):
     @classmethod
     def leased(cls, profile: HardwareProfile) -> str:
         """What must not be shared while timing."""
-        return "cpu"
+        return CPU
 
     @classmethod
     def missing(cls, options: RuntimeOptions) -> str:
@@ -125,10 +131,26 @@ class LocalDevice(Device):
 
     def facts(self) -> dict[str, str]:
         told = self._hello.get("facts", {})
-        return {"runtime": self.runtime, "runtime_version": self.runtime_version, **_cpu.cpu_facts(), **told}
+        return {"runtime": self.runtime, "runtime_version": self.runtime_version, **Board().facts(), **told}
 
     def conditions(self) -> dict[str, str]:
-        return {**self._hello.get("conditions", {}), **_cpu.cpu_conditions()}
+        held = {"clocks": self._clocks.said} if self._clocks else {}
+        return {**self._hello.get("conditions", {}), **Board(gpu=self.lease_name == GPU).conditions(), **held}
+
+    @contextlib.contextmanager
+    def meter(self) -> Iterator[Meter]:
+        with self._agent() as connection:
+            yield Meter(connection, gpu=self.lease_name == GPU)
+
+    @contextlib.contextmanager
+    def steady_clocks(self, tell: Tell) -> Iterator[None]:
+        with self._agent() as connection:
+            self._clocks = HeldClocks(connection, tell, gpu=self.lease_name == GPU)
+            try:
+                yield
+            finally:
+                self._clocks.release()
+                self._clocks = None
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[LocalSession]:
@@ -169,9 +191,16 @@ class LocalDevice(Device):
     @contextlib.contextmanager
     def _apart(self, artifact: Artifact, inputs: Arrays) -> Iterator[Worker]:
         """A process of its own."""
+        with self._agent() as connection:
+            yield Worker(
+                connection, type(self), self.settings(self.profile), inputs, path=str(artifact.path.absolute())
+            )
+
+    @contextlib.contextmanager
+    def _agent(self) -> Iterator[Connection]:
         connection = Connection([sys.executable, "-u", "-c", BOOT], self.profile.name)
         try:
-            yield Worker(connection, type(self), self.profile, inputs, path=str(artifact.path.absolute()))
+            yield connection
         finally:
             connection.close()
 

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
 from autoprune.devices.estimate import Estimator, describes
+from autoprune.devices.lease import OnWait, ignore
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.errors import DeviceError, TargetError
 from autoprune.hardware import HardwareProfile, TimingPolicy
@@ -62,7 +63,7 @@ class PlannedDevice(Device):
         return {}
 
     def latencies(
-        self, artifacts: Mapping[str, Artifact], inputs: Arrays, policy: TimingPolicy
+        self, artifacts: Mapping[str, Artifact], inputs: Arrays, policy: TimingPolicy, *, tell: OnWait = ignore
     ) -> dict[str, Measurement]:
         return {name: self._estimated(artifact) for name, artifact in artifacts.items()}
 

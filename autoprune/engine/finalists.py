@@ -161,6 +161,7 @@ def _score(
         macs=count_macs(one.module, task.example_inputs),
         parameters=count_parameters(one.module),
         peak_memory_bytes=device.peak_memory_bytes(one.artifact, evaluator.inputs),
+        energy=evaluator.energy(one.artifact),
     )
     operators = device.profile_operators(one.artifact, evaluator.inputs)
     return Finalist(

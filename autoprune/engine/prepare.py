@@ -4,7 +4,7 @@ import io
 import logging
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -52,6 +52,9 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
     observer.stage("opening the device")
     device = open_device(config.profile, notify=observer.message)
     _check_plan(device, config, observer)
+    if "energy_mj" in config.objectives:
+        with device.meter():  # or say at once that it cannot be read
+            pass
     observer.stage("analysing the model")
     graph = capture(task)
     _check_batch(graph, task)
@@ -63,6 +66,12 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
         seed=config.seed,
     )
     return Prepared(config, task, graph, device, space, {**fingerprint(task), "device": device.fingerprint})
+
+
+def held_clocks(prepared: Prepared, observer: Observer) -> AbstractContextManager[None]:
+    """The device's clocks, held still where the user allows it."""
+    allowed = prepared.config.allow_clock_control
+    return prepared.device.steady_clocks(observer.message) if allowed else nullcontext()
 
 
 def capture(task: Task) -> PrunableGraph:

@@ -58,6 +58,8 @@ def tiles(report: RunReport) -> list[Tile]:
     ]
     if new.peak_memory_bytes and old.peak_memory_bytes:
         found.append(_share("Peak memory", new.peak_memory_bytes, old.peak_memory_bytes, unit=words.size))
+    if new.energy_mj and old.energy_mj:
+        found.append(_share("Energy", new.energy_mj, old.energy_mj, unit=words.energy))
     return found
 
 

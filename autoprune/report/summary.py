@@ -36,12 +36,14 @@ class Entry(Strict):
     estimated_ms: PositiveFloat | None = Field(
         description="what the search estimated, where the latency was measured afterwards; else null"
     )
-    disturbed: bool = Field(description="something else used the cores while it was timed")
+    disturbed: bool = Field(description="other work, throttling or drift met the device while it was timed")
     speedup: PositiveFloat = Field(description="against the dense FP32 model, timed side by side")
     size_bytes: PositiveInt = Field(description="of the ONNX file")
     macs: NonNegativeInt = Field(description="multiply-accumulates per sample")
     parameters: NonNegativeInt
     peak_memory_bytes: NonNegativeInt | None = Field(description="null where it was not measured")
+    energy_mj: PositiveFloat | None = Field(description="of one inference of one batch; null where it was not measured")
+    energy_above_idle_mj: float | None = Field(description="what of it is above what the board draws at rest")
     precision: Precision
     source: Literal["measured", "estimated"] = Field(description="of the latencies")
     runtime: str
@@ -147,6 +149,8 @@ def entry(member: Finalist, dense: Finalist) -> Entry:
         macs=score.macs,
         parameters=score.parameters,
         peak_memory_bytes=score.peak_memory_bytes,
+        energy_mj=score.energy_mj,
+        energy_above_idle_mj=score.energy.above_idle_mj if score.energy else None,
         precision=latency.precision,
         source=latency.source,
         runtime=latency.runtime,

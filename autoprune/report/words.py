@@ -48,6 +48,11 @@ def times(speedup: float) -> str:
     return f"{speedup:.2f}{TIMES}"
 
 
+def energy(mj: float) -> str:
+    """``4.52 mJ``."""
+    return f"{mj:.3g}{NBSP}mJ"
+
+
 def size(count: float) -> str:
     """``1.09 MB``."""
     return _scaled(count, ("B", "kB", "MB", "GB", "TB"))
