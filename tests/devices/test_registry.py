@@ -23,7 +23,7 @@ def test_shipped_runtime_opens(profile: HardwareProfile) -> None:
 def test_installed_package_adds_a_runtime(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, FAKE)
     assert open_device(profile.model_copy(update={"runtime": "fake"})).facts() == {"cpu": "fake"}
-    assert {runtime.name: runtime.works for runtime in list_runtimes()} == {"fake": True, "onnxruntime": True}
+    assert {runtime.name for runtime in list_runtimes() if runtime.works} >= {"fake", "onnxruntime"}
 
 
 def test_duplicate_name_raises(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,10 +41,16 @@ def test_missing_package_says_how_to_get_it(profile: HardwareProfile, monkeypatc
     monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match="pip install onnxruntime"):
         open_device(profile)
-    [runtime] = list_runtimes()
-    assert not runtime.works
-    assert runtime.version == ""
-    assert "pip install onnxruntime" in runtime.missing
+    for runtime in list_runtimes():
+        assert not runtime.works
+        assert runtime.version == ""
+        assert "pip install" in runtime.missing
+
+
+def test_runtime_without_its_converter_does_not_work(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None if name == "litert_torch" else name)
+    with pytest.raises(TargetError, match=r"package 'litert_torch' is not installed.*autoprune\[mobile\]"):
+        open_device(profile.model_copy(update={"runtime": "litert"}))
 
 
 def test_added_runtime_that_does_not_import_is_a_target_error(
@@ -57,7 +63,7 @@ def test_added_runtime_that_does_not_import_is_a_target_error(
 
 def test_listing_runtimes_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from autoprune.devices import list_runtimes; assert list_runtimes()[0].works; "
+        "import sys; from autoprune.devices import list_runtimes; assert any(one.works for one in list_runtimes()); "
         "print([name for name in ('torch', 'onnx', 'onnxruntime', 'optuna') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
