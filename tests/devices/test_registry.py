@@ -24,13 +24,9 @@ def test_shipped_runtime_opens(profile: HardwareProfile) -> None:
 def test_installed_package_adds_a_runtime(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, FAKE)
     assert open_device(profile.model_copy(update={"runtime": "fake"})).facts() == {"cpu": "fake"}
-<<<<<<< HEAD
     works = {runtime.name: runtime.works for runtime in list_runtimes()}
     assert works["fake"]
     assert works["onnxruntime"]
-=======
-    assert {runtime.name for runtime in list_runtimes() if runtime.works} >= {"fake", "onnxruntime"}
->>>>>>> mobile
 
 
 def test_duplicate_name_raises(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,23 +44,16 @@ def test_missing_package_says_how_to_get_it(profile: HardwareProfile, monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match="pip install onnxruntime"):
         open_device(profile)
-<<<<<<< HEAD
     [runtime] = [one for one in list_runtimes() if one.name == "onnxruntime"]
     assert not runtime.works
     assert runtime.version == ""
     assert "pip install onnxruntime" in runtime.missing
-=======
-    for runtime in list_runtimes():
-        assert not runtime.works
-        assert runtime.version == ""
-        assert "pip install" in runtime.missing
 
 
 def test_runtime_without_its_converter_does_not_work(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None if name == "litert_torch" else name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "litert_torch" else name)
     with pytest.raises(TargetError, match=r"package 'litert_torch' is not installed.*autoprune\[mobile\]"):
         open_device(profile.model_copy(update={"runtime": "litert"}))
->>>>>>> mobile
 
 
 def test_added_runtime_that_does_not_import_is_a_target_error(
