@@ -45,10 +45,10 @@ def test_missing_package_says_how_to_get_it(profile: HardwareProfile, monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match="pip install onnxruntime"):
         open_device(profile)
-    [runtime] = [one for one in list_runtimes() if one.name == "onnxruntime"]
-    assert not runtime.works
-    assert runtime.version == ""
-    assert "pip install onnxruntime" in runtime.missing
+    for runtime in (one for one in list_runtimes() if one.name != "trtexec"):  # which is no package
+        assert not runtime.works
+        assert runtime.version == ""
+        assert "pip install" in runtime.missing
 
 
 def test_runtime_without_its_converter_does_not_work(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
