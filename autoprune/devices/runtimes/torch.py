@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from autoprune.devices._base import OperatorTime
+from autoprune.devices.lease import CPU, GPU
 from autoprune.devices.local import LocalDevice
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
@@ -27,7 +28,7 @@ class TorchDevice(LocalDevice):
 
     @classmethod
     def leased(cls, profile: HardwareProfile) -> str:
-        return "gpu" if profile.options.processor == "cuda" else "cpu"
+        return GPU if profile.options.processor == "cuda" else CPU
 
     @classmethod
     def settings(cls, profile: HardwareProfile) -> dict[str, Any]:
