@@ -78,7 +78,7 @@ class SearchSpace(Strict):
     keep: KeepRange = KeepRange()
     exclude: tuple[str, ...] = Field(default=(), description="group ids that stay whole; * and ? match")
     criterion: tuple[str, ...] = ("l2",)
-    precision: tuple[Precision, ...] = ("fp32", "int8")
+    precision: tuple[Precision, ...] = ("fp32", "fp16", "int8")
     recover: tuple[RecoverChoice, ...] = (RecoverChoice(),)
     channel_multiple: PositiveInt | Literal["target"] = "target"
 

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from autoprune.documents import parse_yaml
 from autoprune.errors import DocumentError, SpaceError
 from autoprune.graph.groups import PruneGroup, Slice
+from autoprune.hardware import Precision
 from autoprune.recipe import DENSE, Keep, Recipe
-from autoprune.space import BoundSpace, KeepRange, RecoverChoice, SearchSpace
+from autoprune.space import BoundSpace, KeepRange, RecoverChoice, SearchSpace, list_spaces
 
 
 def group(name: str, size: int, width: int = 1) -> PruneGroup:
@@ -84,6 +85,22 @@ def test_a_device_without_the_precision_is_refused() -> None:
     space = SPACE.model_copy(update={"precision": ("int8",)})
     with pytest.raises(SpaceError, match="wants int8, the target can do fp32"):
         space.bind([group("a", 64)], precisions=("fp32",), channel_multiple=8)
+
+
+@pytest.mark.parametrize(
+    ("can", "left"),
+    [
+        (("fp32", "int8"), ("fp32", "int8")),
+        (("fp32", "fp16"), ("fp32", "fp16")),
+        (("int8", "fp16", "fp32"), ("fp32", "fp16", "int8")),
+        (("fp32",), ("fp32",)),
+    ],
+)
+def test_shipped_spaces_take_the_precisions_that_the_device_has(
+    can: tuple[Precision, ...], left: tuple[Precision, ...]
+) -> None:
+    for space in list_spaces():
+        assert space.bind([group("a", 64)], precisions=can, channel_multiple=8).precisions == left
 
 
 def test_keeping_everything_is_the_dense_recipe_whatever_else_is_answered() -> None:

@@ -1,6 +1,7 @@
 """Recipe -> smaller model. The order is fixed: rank, cut, recover; then, on the exported artifact, quantise."""
 
 from autoprune.compress.criteria import Criterion, criteria, criterion
+from autoprune.compress.half import halve_onnx
 from autoprune.compress.pipeline import Saliencies, compress, select
 from autoprune.compress.quantize import quantize_onnx
 from autoprune.compress.recover import Recovery, Reference, recoveries, recovery
@@ -15,6 +16,7 @@ __all__ = [
     "criteria",
     "criterion",
     "cut",
+    "halve_onnx",
     "quantize_onnx",
     "recoveries",
     "recovery",

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 CALIBRATION_SAMPLES = 128
+SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+SYMMETRIC_OPERATORS = ["Add", "AveragePool", "Conv", "ConvTranspose", "Gemm", "GlobalAveragePool", "MatMul", "MaxPool"]
 CALIBRATION_BATCH = 16  # the calibrator keeps every activation of a batch: small ones stay in the cache (3x faster)
 
 
-def quantize_onnx(source: Path, target: Path, calibration: Iterable[tuple[np.ndarray, ...]]) -> None:
+def quantize_onnx(
+    source: Path, target: Path, calibration: Iterable[tuple[np.ndarray, ...]], *, symmetric: bool = False
+) -> None:
     """Write ``target``: ``source`` with INT8 operators between QuantizeLinear and DequantizeLinear (QDQ).
 
     Weights are signed and per channel, activations unsigned with the range (minimum, maximum) seen in at most
@@ -26,10 +30,14 @@ def quantize_onnx(source: Path, target: Path, calibration: Iterable[tuple[np.nda
     BatchNorm is folded first; a dynamic batch stays dynamic. Source: the ONNX Runtime documentation, "Quantize ONNX
     models".
 
+    TensorRT knows signed activations around zero alone, and biases that are not quantised: ``symmetric``. Source: its
+    documentation, "Working with Quantized Types".
+
     Args:
         source: a single-file ONNX model.
         target: overwritten.
         calibration: batches of inputs, one array for each input of the model, dimension 0 being the batch.
+        symmetric: activations as TensorRT takes them.
 
     Raises:
         StageError: ``quantize`` when the runtime cannot quantise this model.
@@ -47,8 +55,10 @@ def quantize_onnx(source: Path, target: Path, calibration: Iterable[tuple[np.nda
                 _Reader(prepared, calibration),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                reduce_range=saturates(),
-                activation_type=QuantType.QUInt8,
+                reduce_range=not symmetric and saturates(),
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+                op_types_to_quantize=SYMMETRIC_OPERATORS if symmetric else None,
+                extra_options=SYMMETRIC if symmetric else None,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
             )

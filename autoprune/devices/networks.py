@@ -23,7 +23,7 @@ def network(path: Path, format: str, *, width: int, kernel: int, layers: int, si
     exporter, in about a second. Raises StageError where that fails.
     """
     model = convolutions(width, kernel=kernel, layers=layers, size=size)
-    if format == ONNX:
+    if format.startswith(ONNX):
         content, path = model.SerializeToString(), path.with_name(f"{path.name}.onnx")
         path.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()

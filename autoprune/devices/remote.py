@@ -112,7 +112,7 @@ class RemoteDevice(Device):
             yield predict
 
     def scorer(self, artifact: Artifact) -> AbstractContextManager[Predict]:
-        kind = OnnxRuntimeDevice if self.format == OnnxRuntimeDevice.format else self._kind
+        kind = OnnxRuntimeDevice if artifact.path.suffix == ".onnx" else self._kind
         return kind(self.profile).predictor(artifact)
 
     def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from autoprune.hardware import Precision
 from autoprune.pareto import Objective, front, value
 from autoprune.recipe import DENSE, Recipe
 from autoprune.records import Measurement, Score
@@ -14,8 +15,8 @@ from autoprune.report.data import Finalist, RunReport
 Figure = dict[str, Any]
 
 LATENCY = "latency_ms"
-SYMBOLS = {"fp32": "circle", "int8": "diamond"}
-COLOURS = {"fp32": "@fp32", "int8": "@int8"}
+SYMBOLS: dict[Precision, str] = {"fp32": "circle", "fp16": "triangle-up", "int8": "diamond"}
+COLOURS: dict[Precision, str] = {"fp32": "@fp32", "fp16": "@fp16", "int8": "@int8"}
 ROW_PX = 34
 MOST_OPERATORS = 10
 MOST_NUMBERED = 30  # groups, beyond which the cells of the heatmap are too narrow for a number
@@ -216,15 +217,15 @@ def _error_bars(latencies: Sequence[Measurement], colour: str, *, percent: bool 
 
 
 def _dense_marks(report: RunReport, members: Iterable[Finalist], by: Objective) -> list[Figure]:
-    """One mark for each uncut model: dense FP32, dense INT8."""
+    """One mark for each uncut model: dense FP32, dense FP16, dense INT8."""
     traces = []
     for member in members:
         if not _is_dense(member.recipe):
             continue
         precision = member.score.latency.precision
         trace = _marks(f"dense {precision}", [member.score], [_about(member.recipe, member.score, report)], by=by)
-        symbol = "square" if precision == "fp32" else "diamond"
-        trace["marker"] = {"symbol": symbol, "size": 12, "color": "@ink" if precision == "fp32" else "@int8"}
+        symbol, colour = ("square", "@ink") if precision == "fp32" else (SYMBOLS[precision], COLOURS[precision])
+        trace["marker"] = {"symbol": symbol, "size": 12, "color": colour}
         trace["marker"]["line"] = {"width": 2, "color": "@ink"}
         traces.append(trace)
     return traces

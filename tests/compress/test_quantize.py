@@ -82,6 +82,24 @@ def test_weights_are_per_channel_and_batchnorm_is_folded(digits: Digits, exporte
     assert {weights[name].dtype for name in zeros} == {np.dtype(np.uint8)}
 
 
+def test_symmetric_is_what_tensorrt_takes(digits: Digits, exported: Path, tmp_path: Path) -> None:
+    target = tmp_path / "int8.onnx"
+    quantize_onnx(exported, target, calibration(digits), symmetric=True)
+    graph = onnx.load(target).graph
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    points = {node.input[2] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    assert {weights[name].dtype for name in points} == {np.dtype(np.int8)}
+    assert all(not weights[name].any() for name in points)
+    matrices = [array for array in weights.values() if array.ndim > 1]
+    assert {array.dtype for array in matrices} == {np.dtype(np.int8)}
+    assert min(array.min() for array in matrices) >= -127
+    assert not [name for name, array in weights.items() if array.dtype == np.int32], "biases stay as they are"
+    images, labels = digits.images.numpy(), digits.labels.numpy()
+    assert (predict(target, images).argmax(1) == labels).mean() > (
+        predict(exported, images).argmax(1) == labels
+    ).mean() - 0.02
+
+
 def test_the_same_calibration_gives_the_same_bytes(digits: Digits, exported: Path, tmp_path: Path) -> None:
     for name in ("a.onnx", "b.onnx"):
         quantize_onnx(exported, tmp_path / name, calibration(digits))

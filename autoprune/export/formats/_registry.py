@@ -24,5 +24,5 @@ def find_format(name: str) -> type[Format]:
 
 
 def format_of(path: Path) -> type[Format]:
-    """The format of an artifact, by its suffix. Raises UsageError when there is none."""
-    return pick({one.suffix: one for one in _known().values()}, path.suffix, "kind of artifact")
+    """The format of an artifact, by its suffix, the plainer of two. Raises UsageError when there is none."""
+    return pick({one.suffix: one for _, one in sorted(_known().items(), reverse=True)}, path.suffix, "kind of artifact")

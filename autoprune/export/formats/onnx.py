@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from autoprune.compress.half import halve_onnx
 from autoprune.compress.quantize import quantize_onnx
 from autoprune.export.fast import Exporter
 from autoprune.export.formats._base import Format
@@ -30,6 +31,8 @@ class OnnxFormat(Format):
 session = onnxruntime.InferenceSession({model})
 names = [node.name for node in session.get_inputs()]
 outputs = session.run(None, dict(zip(names, inputs)))"""
+    symmetric: ClassVar[bool] = False
+    """Whether INT8 activations are signed, around zero; see `quantize_onnx`."""
 
     def __init__(self, graph: PrunableGraph, inputs: tuple[Tensor, ...], workdir: Path) -> None:
         super().__init__(graph, inputs, workdir)
@@ -45,7 +48,7 @@ outputs = session.run(None, dict(zip(names, inputs)))"""
         precision: Precision = "fp32",
         calibration: Calibration = (),
     ) -> Artifact:
-        return _in_precision(export_fresh(module, inputs, path), precision, calibration)
+        return cls._in_precision(export_fresh(module, inputs, path), precision, calibration)
 
     def candidate(
         self,
@@ -56,16 +59,19 @@ outputs = session.run(None, dict(zip(names, inputs)))"""
         calibration: Calibration = (),
         keep: Keep | None = None,
     ) -> Artifact:
-        return _in_precision(self._exporter.export(module, path, keep=keep), precision, calibration)
+        return self._in_precision(self._exporter.export(module, path, keep=keep), precision, calibration)
 
-
-def _in_precision(artifact: Artifact, precision: Precision, calibration: Calibration) -> Artifact:
-    path = artifact.path
-    if precision == "fp32":
-        return artifact
-    quantize_onnx(path, path, calibration)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Artifact(path=path, precision=precision, sha256=digest, size_bytes=path.stat().st_size)
+    @classmethod
+    def _in_precision(cls, artifact: Artifact, precision: Precision, calibration: Calibration) -> Artifact:
+        path = artifact.path
+        if precision == "fp32":
+            return artifact
+        elif precision == "fp16":
+            halve_onnx(path, path)
+        else:
+            quantize_onnx(path, path, calibration, symmetric=cls.symmetric)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Artifact(path=path, precision=precision, sha256=digest, size_bytes=path.stat().st_size)
 
 
 FORMAT = OnnxFormat
