@@ -29,10 +29,24 @@ class TimingPolicy(Strict):
 
 
 class RuntimeOptions(Strict):
-    """Options of the runtime; what a runtime does not know, its device file refuses."""
+    """Options of all runtimes. Every one knows the first two; ``open_device`` refuses others that the runtime does not.
+
+    What is left out is off, or the runtime's own choice.
+    """
 
     threads: PositiveInt = 1
     batch: PositiveInt = 1
+    cuda_graph: bool | None = Field(default=None, description="on a GPU: launch all kernels at once, as recorded")
+    workspace_mb: PositiveInt | None = Field(
+        default=None, description="TensorRT: memory that a layer may take while it works, in 2^20 bytes"
+    )
+    trtexec: str | None = Field(default=None, description="its path, where it is in no usual place")
+    processor: Literal["cpu", "cuda"] | None = Field(default=None, description="PyTorch: what runs the model; cpu")
+    compiled: bool | None = Field(default=None, description="PyTorch: through torch.compile")
+
+    def given(self) -> frozenset[str]:
+        """Names of those that are set and not for every runtime."""
+        return frozenset(self.model_dump(exclude_none=True)) - {"threads", "batch"}
 
 
 class Capabilities(Strict):

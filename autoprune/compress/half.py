@@ -25,12 +25,14 @@ def halve_onnx(source: Path, target: Path) -> None:
         StageError: ``convert`` when the model cannot be converted.
     """
     import onnx
+    import onnx_ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of weights that are clipped: parity judges
-            model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
-        target.write_bytes(model.SerializeToString(deterministic=True))
+            model = onnx_ir.from_proto(convert_float_to_float16(onnx.load(source), keep_io_types=True))
+        model.graph.sort()  # the converter appends its casts
+        target.write_bytes(onnx_ir.to_proto(model).SerializeToString(deterministic=True))
     except Exception as error:
         raise StageError(f"Conversion to FP16 failed: {error}.", kind="convert") from error

@@ -28,6 +28,10 @@ class Session(ABC):
         """Load again, elsewhere in memory, so that no measurement rests on one lucky layout. By default nothing."""
         return
 
+    def conditions(self) -> dict[str, str]:
+        """What the runtime says of how it runs this artifact. By default nothing."""
+        return {}
+
     def foreign_seconds(self) -> float | None:
         """CPU seconds that other work has used on the device so far, divided by its cores; None where unreadable."""
         return None

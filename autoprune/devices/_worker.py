@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,19 @@ import numpy as np
 from autoprune.devices._base import Arrays
 from autoprune.devices._wire import Connection
 from autoprune.errors import DeviceError
-from autoprune.hardware import RuntimeOptions
+from autoprune.hardware import HardwareProfile
 
 if TYPE_CHECKING:
     from autoprune.devices.local import LocalDevice
 
-SECONDS = 60.0  # for what does not depend on the size of anything
-RUNNERS, SHARED = "autoprune.devices.runners", "_base"
-START = """\
+RUNNERS = "autoprune.devices.runners"
+BESIDE = re.compile(r"^from autoprune\.devices\.runners\.(_\w+) import", re.MULTILINE)
+LOAD = """\
 import sys, types
-shared = sys.modules[{name!r}] = types.ModuleType({name!r})
-exec(compile({shared!r}, "shared", "exec"), shared.__dict__)
-exec(compile({own!r}, "runner", "exec"), globals())
-"""
+def load(name, text):
+    sys.modules[name] = module = types.ModuleType(name)
+    exec(compile(text, name, "exec"), vars(module))"""
+SECONDS = 60.0  # for what does not depend on the size of anything
 BYTES_PER_SECOND = 1e6  # slower connections than that are none
 
 
@@ -34,7 +35,7 @@ class Worker:
     Args:
         connection: to the agent.
         kind: of runtime.
-        options: of the profile.
+        profile: its settings are what the runner is told.
         inputs: for timing.
         artifact: ``sha256`` of one that the agent has, or the ``path`` of one there; nothing where none is needed.
     """
@@ -43,11 +44,12 @@ class Worker:
         self,
         connection: Connection,
         kind: type[LocalDevice],
-        options: RuntimeOptions,
+        profile: HardwareProfile,
         inputs: Arrays = (),
         **artifact: str,
     ) -> None:
         self._connection = connection
+        self._deadline_s = kind.deadline_s
         source = runner_source(kind.runner)
         described, data = packed(inputs)
         self.hello, _ = connection.ask(
@@ -56,7 +58,7 @@ class Worker:
             data=source + data,
             source_bytes=len(source),
             imports=kind.imports,
-            options={**options.model_dump(), "inputs": described},
+            options={**kind.settings(profile), "inputs": described},
             **artifact,
         )
         if not isinstance(self.hello.get("worker"), int):
@@ -64,7 +66,7 @@ class Worker:
 
     def ask(self, do: str, data: bytes = b"", **fields: Any) -> tuple[dict[str, Any], bytes]:
         """See `Connection.ask`."""
-        seconds = SECONDS + len(data) / BYTES_PER_SECOND
+        seconds = self._deadline_s + len(data) / BYTES_PER_SECOND
         return self._connection.ask(do, timeout_s=seconds, data=data, worker=self.hello["worker"], **fields)
 
     def close(self) -> None:
@@ -74,9 +76,11 @@ class Worker:
 
 
 def runner_source(name: str) -> bytes:
-    """A runner as one program, for a device without autoprune: what all share, made importable, then the runner."""
-    shared, own = (files(RUNNERS).joinpath(f"{module}.py").read_text(encoding="utf-8") for module in (SHARED, name))
-    return START.format(name=f"{RUNNERS}.{SHARED}", shared=shared, own=own).encode()
+    """The runner ``name`` with the files beside it that it imports, as one source for a Python without autoprune."""
+    source = files(RUNNERS).joinpath(f"{name}.py").read_text(encoding="utf-8")
+    parts = {part: files(RUNNERS).joinpath(f"{part}.py").read_text(encoding="utf-8") for part in BESIDE.findall(source)}
+    loads = [f"load({RUNNERS + '.' + part!r}, {text!r})" for part, text in [*parts.items(), (name, source)]]
+    return "\n".join([LOAD, *loads, f"from {RUNNERS}.{name} import Runner\n"]).encode()
 
 
 def packed(arrays: Arrays) -> tuple[list[dict[str, Any]], bytes]:

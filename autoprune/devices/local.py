@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ import numpy as np
 
 from autoprune.devices import _cpu
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
-from autoprune.devices._wire import BOOT, Connection
-from autoprune.devices._worker import Worker, packed, unpacked
-from autoprune.errors import StageError
+from autoprune.devices._wire import BOOT, CANDIDATES, Connection
+from autoprune.devices._worker import SECONDS, Worker, packed, unpacked
+from autoprune.errors import DeviceError, StageError, TargetError
+from autoprune.hardware import HardwareProfile, RuntimeOptions
 from autoprune.records import Artifact
 
 
@@ -25,6 +27,7 @@ class LocalSession(Session):
 
     def __init__(self, runner: Any) -> None:
         self._runner = runner
+        self._conditions: dict[str, str] = {}
         self.renew()
 
     def close(self) -> None:
@@ -33,7 +36,10 @@ class LocalSession(Session):
 
     def renew(self) -> None:
         with stage_errors():
-            self._runner.do_renew({}, b"")
+            self._conditions = self._runner.do_renew({}, b"")[0].get("conditions", {})
+
+    def conditions(self) -> dict[str, str]:
+        return self._conditions
 
     def run(self, n: int) -> list[float]:
         with stage_errors():
@@ -60,7 +66,30 @@ class LocalDevice(Device):
     """The Python module without which its artifacts cannot be made, where that is one more."""
     install: ClassVar[str]
     """The command that installs them."""
-    lease_name = "cpu"
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Of `RuntimeOptions`, those that it knows beside ``threads`` and ``batch``."""
+    deadline_s: ClassVar[float] = SECONDS
+    """For one request to its runner, beside what the connection takes."""
+
+    def __init__(self, profile: HardwareProfile) -> None:
+        super().__init__(profile)
+        self.lease_name = self.leased(profile)
+
+    @classmethod
+    def leased(cls, profile: HardwareProfile) -> str:
+        """What must not be shared while timing."""
+        return "cpu"
+
+    @classmethod
+    def missing(cls, options: RuntimeOptions) -> str:
+        """What to install here, in a sentence; empty where it works."""
+        missing = [name for name in (cls.needs, cls.converts) if name and not importlib.util.find_spec(name)]
+        return f"package '{missing[0]}' is not installed; get it with: {cls.install}" if missing else ""
+
+    @classmethod
+    def settings(cls, profile: HardwareProfile) -> dict[str, Any]:
+        """What the runner is told."""
+        return profile.options.model_dump(exclude_none=True)
 
     @classmethod
     @abstractmethod
@@ -69,7 +98,11 @@ class LocalDevice(Device):
 
     @cached_property
     def _hello(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._runner("").do_hello({}, b"")[0]
+        """Raises TargetError where the runtime does not work here."""
+        try:
+            found: dict[str, Any] = self._runner("").do_hello({}, b"")[0]
+        except Exception as error:
+            raise TargetError(f"Profile '{self.profile.name}': runtime '{self.runtime}' fails: {error}") from error
         return found
 
     @property
@@ -117,23 +150,25 @@ class LocalDevice(Device):
     def _runner(self, path: str, inputs: Arrays = ()) -> Any:
         described, data = packed(inputs)
         module = importlib.import_module(f"autoprune.devices.runners.{self.runner}")
-        return module.Runner(path, {**self.profile.options.model_dump(), "inputs": described}, data)
+        return module.Runner(path, {**self.settings(self.profile), "inputs": described}, data)
 
     @contextlib.contextmanager
     def _apart(self, artifact: Artifact, inputs: Arrays) -> Iterator[Worker]:
         """A process of its own."""
         connection = Connection([sys.executable, "-u", "-c", BOOT], self.profile.name)
         try:
-            yield Worker(connection, type(self), self.profile.options, inputs, path=str(artifact.path.absolute()))
+            yield Worker(connection, type(self), self.profile, inputs, path=str(artifact.path.absolute()))
         finally:
             connection.close()
 
 
 @contextlib.contextmanager
 def stage_errors() -> Iterator[None]:
-    """What a runner raises, as the same `StageError` that the agent makes of it."""
+    """What a runner raises, as the same error that is made of what the agent says of it."""
     try:
         yield
     except Exception as failed:
         kind = "out_of_memory" if isinstance(failed, MemoryError) else str(getattr(failed, "kind", "runtime"))
+        if kind not in CANDIDATES:
+            raise DeviceError(str(failed)) from failed
         raise StageError(str(failed) or type(failed).__name__, kind=kind) from failed

@@ -1,14 +1,13 @@
 """Which runtimes there are: those that ship, and those that installed packages add as ``autoprune.devices``."""
 
 import importlib.metadata
-import importlib.util
 from dataclasses import dataclass
 
 from autoprune.devices._base import Device
 from autoprune.devices.local import LocalDevice
 from autoprune.devices.remote import RemoteDevice
 from autoprune.errors import TargetError
-from autoprune.hardware import GIVEN, LOCAL, HardwareProfile
+from autoprune.hardware import GIVEN, LOCAL, HardwareProfile, RuntimeOptions
 from autoprune.plugins import by_name, shipped
 
 GROUP = "autoprune.devices"
@@ -29,14 +28,21 @@ def open_device(profile: HardwareProfile) -> Device:
     """The device of that profile.
 
     Raises:
-        TargetError: the runtime is unknown, a package that it needs is not installed, or the connection is no address.
+        TargetError: the runtime is unknown or has no such option, a package that it needs is not installed, or the
+            connection is no address.
         UsageError: two packages add a runtime of the same name.
     """
     if profile.connection == GIVEN:
         raise TargetError(f"Target '{profile.name}' is somewhere else: say where, with --connect ssh://user@host.")
     kind = _kind(profile)
+    if issubclass(kind, LocalDevice) and (unknown := profile.options.given() - kind.options):
+        known = ", ".join(["threads", "batch", *sorted(kind.options)])
+        raise TargetError(
+            f"Profile '{profile.name}': runtime '{profile.runtime}' has no option {' or '.join(sorted(unknown))}: "
+            f"it knows {known}."
+        )
     if profile.connection == LOCAL:
-        if missing := _missing(kind):
+        if missing := _missing(kind, profile.options):
             raise TargetError(f"Profile '{profile.name}' needs runtime '{profile.runtime}': {missing}")
         return kind(profile)
     if not issubclass(kind, LocalDevice):
@@ -51,7 +57,7 @@ def list_runtimes() -> list[Runtime]:
     """All runtimes and whether they work here; imports none of those that other packages add."""
     rows = []
     for name, entry in _known().items():
-        missing = _missing(entry.load()) if entry.group == SHIPPED else ""
+        missing = _missing(entry.load(), RuntimeOptions()) if entry.group == SHIPPED else ""
         rows.append(Runtime(name, not missing, "" if missing else _version(entry), missing))
     return rows
 
@@ -76,11 +82,8 @@ def _known() -> dict[str, importlib.metadata.EntryPoint]:
     return by_name(shipped(SHIPPED, ATTRIBUTE), group=GROUP, plural="runtimes")
 
 
-def _missing(kind: type[Device]) -> str:
-    if not issubclass(kind, LocalDevice):
-        return ""
-    missing = [name for name in (kind.needs, kind.converts) if name and not importlib.util.find_spec(name)]
-    return f"package '{missing[0]}' is not installed; get it with: {kind.install}" if missing else ""
+def _missing(kind: type[Device], options: RuntimeOptions) -> str:
+    return kind.missing(options) if issubclass(kind, LocalDevice) else ""
 
 
 def _version(entry: importlib.metadata.EntryPoint) -> str:

@@ -33,10 +33,14 @@ class RemoteSession(Session):
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._conditions: dict[str, str] = {}
         self.renew()
 
     def renew(self) -> None:
-        self._worker.ask("renew")
+        self._conditions = _texts(self._worker.ask("renew")[0], "conditions")
+
+    def conditions(self) -> dict[str, str]:
+        return self._conditions
 
     def run(self, n: int) -> list[float]:
         seconds = self._worker.ask("run", n=n)[0].get("seconds")
@@ -61,6 +65,7 @@ class RemoteDevice(Device):
         kind: type[LocalDevice] = importlib.import_module(f"autoprune.devices.runtimes.{profile.runtime}").DEVICE
         self._kind, self.format = kind, kind.format
         self.lease_name = hashlib.sha256(profile.connection.encode()).hexdigest()[:16]
+        self._leased = kind.leased(profile)
         self._command = ssh.command(profile.connection, profile.python)
         self._connected: Connection | None = None
         self._asked: Connection | None = None  # for its facts
@@ -140,11 +145,11 @@ class RemoteDevice(Device):
                 yield
             finally:
                 with contextlib.suppress(DeviceError):
-                    connection.ask("release", timeout_s=SECONDS, name=self._kind.lease_name)
+                    connection.ask("release", timeout_s=SECONDS, name=self._leased)
 
     def _hold(self, connection: Connection, on_wait: OnWait) -> None:
         told, until = False, time.monotonic() + LEASE_SECONDS
-        while not connection.ask("lease", timeout_s=SECONDS, name=self._kind.lease_name)[0].get("held"):
+        while not connection.ask("lease", timeout_s=SECONDS, name=self._leased)[0].get("held"):
             if not told:
                 on_wait(f"Waiting for device '{self.profile.name}': another process measures on it.")
                 told = True
@@ -168,7 +173,7 @@ class RemoteDevice(Device):
     def _worker(self, artifact: Artifact | None, inputs: Arrays) -> Iterator[Worker]:
         connection = self._connection()
         sent = {"sha256": _sent(connection, artifact)} if artifact else {}
-        worker = Worker(connection, self._kind, self.profile.options, inputs, **sent)
+        worker = Worker(connection, self._kind, self.profile, inputs, **sent)
         try:
             yield worker
         finally:

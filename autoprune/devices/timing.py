@@ -205,7 +205,7 @@ class _Timer:
             cv_percent=float(100 * samples.std() / samples.mean()),
             disturbed=self._disturbed(),
             samples_ms=tuple(samples[:: math.ceil(len(samples) / STORED_SAMPLES)].tolist()),
-            **asdict(circumstances),
+            **{**asdict(circumstances), "conditions": {**circumstances.conditions, **self.session.conditions()}},
         )
 
     def _interval(self, counted: Sequence[Block]) -> tuple[float, float]:

@@ -39,6 +39,7 @@ def test_it_answers_nearly_like_fp32_and_is_half_as_large(source: Path) -> None:
 
 def test_every_weight_is_fp16(source: Path) -> None:
     halve_onnx(source, source)
+    onnx.checker.check_model(source, full_check=True)
     graph = onnx.load(source).graph
     assert {tensor.data_type for tensor in graph.initializer} == {onnx.TensorProto.FLOAT16}
     assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT

@@ -1,3 +1,4 @@
+import importlib.util
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -38,7 +39,7 @@ def test_unknown_runtime_names_the_known(profile: HardwareProfile) -> None:
 
 
 def test_missing_package_says_how_to_get_it(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match="pip install onnxruntime"):
         open_device(profile)
     for runtime in list_runtimes():

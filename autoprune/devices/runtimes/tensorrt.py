@@ -1,0 +1,43 @@
+"""TensorRT on an NVIDIA GPU, through its Python package."""
+
+import json
+from typing import Any
+
+from autoprune.devices._base import OperatorTime
+from autoprune.devices.local import LocalDevice
+from autoprune.devices.runtimes._layers import layer_times
+from autoprune.hardware import HardwareProfile
+from autoprune.records import Artifact
+
+BUILD_SECONDS = 1200.0
+
+
+class TensorRtDevice(LocalDevice):
+    """TensorRT 10.3 to 11. Strongly typed: FP16 and INT8 are what the ONNX file says, and FP32 is not TF32.
+
+    The engine is built on the device, once, and kept with its circumstances. An inference is timed between CUDA events,
+    the next one begun when the GPU is done with the last; with ``options.cuda_graph`` it is one launch.
+    """
+
+    runtime = runner = "tensorrt"
+    needs = "tensorrt"
+    install = "pip install tensorrt --extra-index-url https://pypi.nvidia.com"
+    options = frozenset({"cuda_graph", "workspace_mb"})
+    deadline_s = BUILD_SECONDS
+    format = "onnx_tensorrt"
+
+    @classmethod
+    def leased(cls, profile: HardwareProfile) -> str:
+        return "gpu"
+
+    @classmethod
+    def settings(cls, profile: HardwareProfile) -> dict[str, Any]:
+        return {**super().settings(profile), "sparse": "2:4" in profile.capabilities.sparsity}
+
+    @classmethod
+    def operators(cls, profile: bytes, artifact: Artifact) -> list[OperatorTime]:
+        told = json.loads(profile)
+        return layer_times(told["times"], told["layers"])
+
+
+DEVICE = TensorRtDevice
