@@ -25,8 +25,8 @@ from autoprune.records import Artifact
 class LocalSession(Session):
     """Timed in this process; see the runner of its runtime."""
 
-    def __init__(self, runner: Any) -> None:
-        self._runner = runner
+    def __init__(self, runner: Any, *, elsewhere: bool = False) -> None:
+        self._runner, self._elsewhere = runner, elsewhere
         self._conditions: dict[str, str] = {}
         self.renew()
 
@@ -45,8 +45,8 @@ class LocalSession(Session):
         with stage_errors():
             return list(self._runner.do_run({"n": n}, b"")[0]["seconds"])
 
-    def foreign_seconds(self) -> float:
-        return _cpu.foreign_seconds()
+    def foreign_seconds(self) -> float | None:
+        return None if self._elsewhere else _cpu.foreign_seconds()
 
 
 class LocalDevice(Device):
@@ -70,6 +70,9 @@ class LocalDevice(Device):
     """Of `RuntimeOptions`, those that it knows beside ``threads`` and ``batch``."""
     deadline_s: ClassVar[float] = SECONDS
     """For one request to its runner, beside what the connection takes."""
+
+    elsewhere: ClassVar[bool] = False
+    """Models run in processes of their own, so that their work cannot be told from that of others."""
 
     def __init__(self, profile: HardwareProfile) -> None:
         super().__init__(profile)
@@ -118,7 +121,7 @@ class LocalDevice(Device):
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[LocalSession]:
-        session = LocalSession(self._runner(str(artifact.path), inputs))
+        session = LocalSession(self._runner(str(artifact.path), inputs), elsewhere=self.elsewhere)
         try:
             yield session
         finally:

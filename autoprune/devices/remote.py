@@ -31,8 +31,8 @@ LONGEST = 1000  # of what the device says of itself, each
 class RemoteSession(Session):
     """Timed on the device, by its clock."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, worker: Worker, *, elsewhere: bool = False) -> None:
+        self._worker, self._elsewhere = worker, elsewhere
         self._conditions: dict[str, str] = {}
         self.renew()
 
@@ -49,7 +49,7 @@ class RemoteSession(Session):
         return seconds
 
     def foreign_seconds(self) -> float | None:
-        found = self._worker.ask("foreign")[0].get("seconds")
+        found = None if self._elsewhere else self._worker.ask("foreign")[0].get("seconds")
         return float(found) if isinstance(found, int | float) else None
 
 
@@ -102,7 +102,7 @@ class RemoteDevice(Device):
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[RemoteSession]:
         with self._worker(artifact, inputs) as worker:
-            yield RemoteSession(worker)
+            yield RemoteSession(worker, elsewhere=self._kind.elsewhere)
 
     @contextlib.contextmanager
     def predictor(self, artifact: Artifact) -> Iterator[Predict]:
