@@ -1,3 +1,4 @@
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 from autoprune.devices import list_runtimes, open_device, registry
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.errors import TargetError, UsageError
-from autoprune.hardware import HardwareProfile
+from autoprune.hardware import HardwareProfile, list_profiles, load_profile
 
 FAKE = EntryPoint("fake", "autoprune.testing:FakeDevice", registry.GROUP)
 
@@ -69,3 +70,15 @@ def test_listing_runtimes_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", [one.name for one in list_profiles()])
+def test_a_shipped_profile_asks_for_what_its_runtime_has(name: str) -> None:
+    shipped = load_profile(name)
+    kind = importlib.import_module(f"autoprune.devices.runtimes.{shipped.runtime}").DEVICE
+    assert shipped.options.given() <= kind.options
+    if shipped.hardware:
+        rates = [shipped.hardware.peak_gflops.get(precision) for precision in ("fp32", "fp16", "int8")]
+        known = [rate for rate in rates if rate]
+        assert known == sorted(known), "what is smaller is not slower"
+        assert shipped.hardware.sources
