@@ -43,14 +43,14 @@ def test_missing_package_says_how_to_get_it(profile: HardwareProfile, monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match="pip install onnxruntime"):
         open_device(profile)
-    for runtime in list_runtimes():
+    for runtime in (one for one in list_runtimes() if one.name != "trtexec"):  # which is no package
         assert not runtime.works
         assert runtime.version == ""
         assert "pip install" in runtime.missing
 
 
 def test_runtime_without_its_converter_does_not_work(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None if name == "litert_torch" else name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "litert_torch" else name)
     with pytest.raises(TargetError, match=r"package 'litert_torch' is not installed.*autoprune\[mobile\]"):
         open_device(profile.model_copy(update={"runtime": "litert"}))
 
