@@ -90,6 +90,11 @@ class LocalDevice(Device):
         return f"package '{missing[0]}' is not installed; get it with: {cls.install}" if missing else ""
 
     @classmethod
+    def scoring(cls, profile: HardwareProfile) -> HardwareProfile:
+        """With what artifacts of a device elsewhere are scored on this machine, which may lack what it has."""
+        return profile
+
+    @classmethod
     def settings(cls, profile: HardwareProfile) -> dict[str, Any]:
         """What the runner is told."""
         return profile.options.model_dump(exclude_none=True)
@@ -153,7 +158,8 @@ class LocalDevice(Device):
     def _runner(self, path: str, inputs: Arrays = ()) -> Any:
         described, data = packed(inputs)
         module = importlib.import_module(f"autoprune.devices.runners.{self.runner}")
-        return module.Runner(path, {**self.settings(self.profile), "inputs": described}, data)
+        with stage_errors():
+            return module.Runner(path, {**self.settings(self.profile), "inputs": described}, data)
 
     @contextlib.contextmanager
     def _apart(self, artifact: Artifact, inputs: Arrays) -> Iterator[Worker]:

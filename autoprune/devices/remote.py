@@ -118,7 +118,7 @@ class RemoteDevice(Device):
 
     def scorer(self, artifact: Artifact) -> AbstractContextManager[Predict]:
         kind = OnnxRuntimeDevice if artifact.path.suffix == ".onnx" else self._kind
-        return kind(self.profile).predictor(artifact)
+        return kind(kind.scoring(self.profile)).predictor(artifact)
 
     def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> int:
         with self._worker(artifact, inputs) as worker:

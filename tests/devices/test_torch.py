@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -91,6 +92,16 @@ class TestTorchOnTheCpu(TorchContract):
         assert found.dtype == np.float32
         assert 0 < np.abs(found - wanted).max() / np.ptp(wanted) < TOLERANCE["fp16"] / 10
         assert next(module.parameters()).dtype == torch.float32, "the module itself stays as it is"
+
+    def test_what_a_gpu_elsewhere_runs_is_scored_on_this_cpu(self) -> None:
+        there = open_device(
+            profile_of(processor="cuda", cuda_graph=True).model_copy(update={"connection": "ssh://gpu"})
+        )
+        images = [np.zeros((1, 8, 8, 8), np.float32)]
+        with TemporaryDirectory() as folder:
+            made = network(Path(folder) / "model", there.format, width=8, kernel=3, layers=1, size=8)
+            with there.scorer(made) as predict:
+                assert predict(images)[0].shape == (1, 8, 8, 8)
 
     def test_int8_is_refused(self, inputs: Arrays, tmp_path: Path) -> None:
         with pytest.raises(StageError, match="fp32 and fp16, not in int8"):

@@ -134,14 +134,15 @@ class Runner(BaseRunner):
     def _program(self) -> Any:
         """The module of the artifact, and the batch that it takes: 0 for any."""
         torch = self.import_runtime()
+        from torch.export.passes import move_to_device_pass as move
+
         torch.backends.cudnn.allow_tf32 = False  # FP32 means FP32; for products of matrices it is off as it is
         with torch.inference_mode(False):
-            program = torch.export.load(self._path)
+            program = move(torch.export.load(self._path), "cuda" if self._gpu else "cpu")
             takes = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
             sizes = [node.meta["val"].shape[0] for node in takes if node.meta["val"].dim()]
             self._batch = sizes[0] if sizes and isinstance(sizes[0], int) else 0
-            module = program.module()
-            return module.cuda() if self._gpu else module
+            return program.module()
 
     def _tensors(self, arrays: list[Any]) -> list[Any]:
         tensors = map(self.import_runtime().from_numpy, arrays)

@@ -7,7 +7,7 @@ from typing import Any
 
 from autoprune.devices._base import OperatorTime
 from autoprune.devices.local import LocalDevice
-from autoprune.hardware import HardwareProfile
+from autoprune.hardware import HardwareProfile, RuntimeOptions
 from autoprune.records import Artifact
 
 
@@ -28,6 +28,10 @@ class TorchDevice(LocalDevice):
     @classmethod
     def leased(cls, profile: HardwareProfile) -> str:
         return "gpu" if profile.options.processor == "cuda" else "cpu"
+
+    @classmethod
+    def scoring(cls, profile: HardwareProfile) -> HardwareProfile:
+        return profile.model_copy(update={"options": RuntimeOptions(batch=profile.options.batch)})
 
     @classmethod
     def settings(cls, profile: HardwareProfile) -> dict[str, Any]:
