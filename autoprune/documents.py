@@ -1,6 +1,8 @@
 """YAML documents, read safely and checked strictly; and the folders of documents that ship with the package."""
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,13 +117,34 @@ def shipped_folder(folder: str) -> Path:
 
 
 def known_documents(folder: str, *, own: Path | None = None) -> dict[str, Path]:
-    """Those that ship in ``folder``, and the user's in ``own``, by name. Raises UsageError where two have one name."""
+    """Those that ship in ``folder``, those of installed packages, and the user's in ``own``, by name.
+
+    A package adds the documents beside its module that an entry point of ``autoprune.<folder>`` names.
+
+    Raises:
+        UsageError: two have one name, or a package does not have what its entry point names.
+    """
     known: dict[str, Path] = {}
-    for path in (path for place in (shipped_folder(folder), own) if place for path in sorted(place.glob("*.yaml"))):
+    places = [shipped_folder(folder), *_added(folder), *([own] if own else [])]
+    for path in (path for place in places for path in sorted(place.glob("*.yaml"))):
         if path.stem in known:
             raise UsageError(f"'{path.stem}' is in {known[path.stem]} and in {path}: rename one of them.")
         known[path.stem] = path
     return known
+
+
+def _added(folder: str) -> list[Path]:
+    """The folders that installed packages add."""
+    found = []
+    for entry in entry_points(group=f"autoprune.{folder}"):
+        try:
+            spec = find_spec(entry.module)
+        except ImportError:
+            spec = None
+        if spec is None or spec.origin is None:
+            raise UsageError(f"'{entry.name}' of autoprune.{folder} names '{entry.value}', which is not installed.")
+        found.append(Path(spec.origin).parent)
+    return found
 
 
 def find_document(name: str, folder: str, *, own: Path | None = None) -> Path:

@@ -19,14 +19,16 @@ from torch import Tensor, nn
 
 from autoprune.compress import Saliencies, compress, cut, select
 from autoprune.compress.batches import seeded, take
-from autoprune.devices import Device, measure_together
+from autoprune.devices import Device
+from autoprune.devices.energy import measure_energy
+from autoprune.devices.steadiness import REFERENCE
 from autoprune.errors import AutopruneError, DeviceError, StageError
 from autoprune.export import find_format, parity
 from autoprune.graph.cost import count_macs, count_parameters
 from autoprune.graph.model import PrunableGraph
 from autoprune.hardware import TimingPolicy
 from autoprune.recipe import Recipe
-from autoprune.records import Artifact, Failure, Measurement, Score, Screened, Stage, Success, TrialRecord
+from autoprune.records import Artifact, Energy, Failure, Measurement, Score, Screened, Stage, Success, TrialRecord
 from autoprune.task import Task
 
 if TYPE_CHECKING:
@@ -75,7 +77,9 @@ class Evaluator:
         device: opened; a lease is held while it times.
         work: folder for artifacts; weights of successful candidates stay in it until dropped.
         with_memory: measure the peak memory of every candidate, not only of the finalists.
+        with_energy: measure the energy of every candidate and of the finalists.
         notify: told of every stage that begins.
+        tell: told what the user should read.
     """
 
     def __init__(
@@ -86,13 +90,16 @@ class Evaluator:
         *,
         work: Path,
         with_memory: bool = False,
+        with_energy: bool = False,
         notify: Notify = lambda stage: None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.task, self.graph, self.device = task, graph, device
         self.work = work
         self.work.mkdir(parents=True, exist_ok=True)
-        self.with_memory = with_memory
+        self.with_memory, self.with_energy = with_memory, with_energy
         self.notify = notify
+        self._tell = tell
         self.saliencies = Saliencies(graph, task)
         self.inputs = timing_inputs(task, device.profile.options.batch)
         self.samples = tuple(map(torch.from_numpy, self.inputs))
@@ -141,6 +148,9 @@ class Evaluator:
             if self.with_memory:
                 clock.enter("memory")
                 memory = self._insisting(lambda: self._memory(artifact))
+            if self.with_energy:
+                clock.enter("energy")
+            energy = self.energy(artifact)
             clock.enter("accuracy")
             accuracy, samples = self.accuracy(artifact, self.task.validation)
         finally:
@@ -149,11 +159,12 @@ class Evaluator:
             accuracy=accuracy,
             samples=samples,
             latency=timed[recipe.id],
-            reference_ms=timed["reference"].median_ms,
+            reference_ms=timed[REFERENCE].median_ms,
             size_bytes=artifact.size_bytes,
             macs=count_macs(module, self.task.example_inputs),
             parameters=count_parameters(module),
             peak_memory_bytes=memory,
+            energy=energy,
             parity_error=error,
         )
         return Success(score=score)
@@ -235,28 +246,30 @@ class Evaluator:
         return work()
 
     def time(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy | None = None) -> dict[str, Measurement]:
-        """Latencies of ``artifacts``, and of the dense FP32 model as ``reference``, interleaved under one lease.
+        """Latencies of ``artifacts``, and of the dense FP32 model as ``reference``; see `Device.latencies`.
 
         ``policy`` is the profile's where it is not given.
         """
-        return self._insisting(lambda: self._time(artifacts, policy or self.device.profile.timing))
-
-    def _time(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy) -> dict[str, Measurement]:
-        with ExitStack() as stack:
-            stack.enter_context(self.device.lease())
-            everything = {**artifacts, "reference": self.reference}
-            sessions = {
-                name: stack.enter_context(self.device.open(artifact, self.inputs))
-                for name, artifact in everything.items()
-            }
-            circumstances = {name: self.device.circumstances(a.precision) for name, a in everything.items()}
-            return measure_together(sessions, policy, circumstances)
+        everything = {**artifacts, REFERENCE: self.reference}
+        policy = policy or self.device.profile.timing
+        return self._insisting(lambda: self.device.latencies(everything, self.inputs, policy, tell=self._tell))
 
     def _memory(self, artifact: Artifact) -> int:
         found = self.device.peak_memory_bytes(artifact, self.inputs)
         if found is None:
             raise StageError("The device does not tell how much memory a model takes.", kind="memory")
         return found
+
+    def energy(self, artifact: Artifact) -> Energy | None:
+        """The energy of one inference, where it is wanted."""
+
+        def measure() -> Energy:
+            with ExitStack() as stack:
+                stack.enter_context(self.device.lease(on_wait=self._tell))
+                session = stack.enter_context(self.device.open(artifact, self.inputs))
+                return measure_energy(session, stack.enter_context(self.device.meter()))
+
+        return self._insisting(measure) if self.with_energy else None
 
     def accuracy(self, artifact: Artifact, batches: Batches) -> tuple[float, int]:
         """The task's metric of the artifact over a split, and the number of samples."""

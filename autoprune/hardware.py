@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from autoprune.commands import Commands
 from autoprune.documents import Strict, find_document, known_documents, read_yaml
@@ -28,6 +28,13 @@ class TimingPolicy(Strict):
         default=3.0, description="width of the 95 % interval of the median at which the latency has settled"
     )
     max_seconds: PositiveFloat = Field(default=20.0, description="give up on a model that has not settled by then")
+    drift_percent: PositiveFloat = Field(
+        default=10.0, description="time again what was timed while the dense model was slower than at first by this"
+    )
+    cool_down_s: NonNegativeFloat = Field(
+        default=10.0, le=60.0, description="wait before that, or where the device throttles"
+    )
+    retries: NonNegativeInt = Field(default=2, description="how often to time again")
 
 
 class RuntimeOptions(Strict):
@@ -70,7 +77,9 @@ class Hardware(Strict):
     """What the device is made of, as its maker says; what a latency is estimated from where none can be measured."""
 
     processor: str = Field(description="what runs the models")
-    cores: PositiveInt | None = Field(default=None, description="of the processor")
+    cores: PositiveInt | None = Field(
+        default=None, description="of the processor, where ``options.threads`` says how many of them work"
+    )
     memory_bytes: PositiveInt | None = None
     peak_gflops: dict[Precision, PositiveFloat] = Field(
         default_factory=dict, description="multiplications and additions, dense, in 10^9 a second"
@@ -116,7 +125,11 @@ def load_profile(name: str, *, connection: str | Sequence[str] | None = None) ->
         TargetError: no such profile, two of one name, profiles that extend each other, or a connection given twice.
         DocumentError: the file breaks the schema.
     """
-    profile = _read(name, ())
+    return connected(_read(name, ()), connection)
+
+
+def connected(profile: HardwareProfile, connection: str | Sequence[str] | None) -> HardwareProfile:
+    """``profile`` with that way to the device in place of its own. Raises TargetError for a connection given twice."""
     given = (connection,) if isinstance(connection, str) else tuple(connection or ())
     if len(set(given)) < len(given):
         raise TargetError(f"A connection is given twice: {', '.join(given)}.")

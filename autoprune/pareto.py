@@ -13,6 +13,7 @@ from autoprune.recipe import Recipe
 from autoprune.records import Score
 
 USELESS = 0.15  # of the dense accuracy: who loses more than that has a model that nobody wants
+NOISY = ("energy_mj", "latency_ms")
 TOLERANCE = 1e-9  # a goal is not missed by a rounding error
 
 
@@ -32,6 +33,7 @@ OBJECTIVES = {
         Objective("latency_ms", False, "ms"),
         Objective("size_bytes", False, "bytes"),
         Objective("peak_memory_bytes", False, "bytes"),
+        Objective("energy_mj", False, "mJ"),
         Objective("macs", False, "MACs"),
         Objective("parameters", False, "parameters"),
     )
@@ -80,7 +82,8 @@ def value(score: Score, objective: Objective) -> float:
 
 
 def interval(score: Score, objective: Objective) -> tuple[float, float, float]:
-    """Low, value and high: the 95 % interval of the latency, as shares like `value`; three times the value otherwise.
+    """Low, value and high: the 95 % interval of the latency, as shares like `value`, and of the energy; three times the
+    value otherwise.
 
     Accuracy counts as exact: every candidate is scored on the same samples, so differences are paired, and how far they
     hold for other samples is the question that the test split answers.
@@ -91,6 +94,8 @@ def interval(score: Score, objective: Objective) -> tuple[float, float, float]:
     if objective.name == "latency_ms":
         latency, dense_ms = score.latency, score.reference_ms
         return latency.low_ms / dense_ms, latency.median_ms / dense_ms, latency.high_ms / dense_ms
+    if objective.name == "energy_mj" and score.energy:
+        return score.energy.low_mj, score.energy.total_mj, score.energy.high_mj
     found = getattr(score, objective.name)
     if found is None:
         raise UsageError(f"'{objective.name}' was not measured in this run.")
@@ -108,14 +113,14 @@ def dominates(one: Score, other: Score, over: Sequence[Objective]) -> bool:
 def front(candidates: Iterable[C], over: Sequence[Objective]) -> list[C]:
     """The Pareto front beyond the noise, by latency, then by recipe id.
 
-    Candidates are taken from the best to the worst, exact objectives before the noisy one, and one joins when no member
-    `dominates` it. So no member dominates another, and whoever stays outside is beaten by a member. (Dominance between
-    overlapping intervals is not transitive: were outsiders to count too, a chain of near-ties could push a true
+    Candidates are taken from the best to the worst, exact objectives before the noisy ones, and one joins when no
+    member `dominates` it. So no member dominates another, and whoever stays outside is beaten by a member. (Dominance
+    between overlapping intervals is not transitive: were outsiders to count too, a chain of near-ties could push a true
     trade-off out.)
     """
     import numpy as np
 
-    exact_first = sorted(over, key=lambda objective: objective.name == "latency_ms")
+    exact_first = sorted(over, key=lambda objective: objective.name in NOISY)
     scored = [(candidate, candidate.score) for candidate in candidates if candidate.score]
     ordered = sorted(
         ((_bounds(score, exact_first), candidate.recipe.id, n) for n, (candidate, score) in enumerate(scored)),

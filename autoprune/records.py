@@ -9,7 +9,7 @@ from autoprune.documents import Strict
 from autoprune.hardware import Precision
 from autoprune.recipe import Recipe
 
-Stage = Literal["cut", "recover", "screen", "export", "parity", "latency", "memory", "accuracy"]
+Stage = Literal["cut", "recover", "screen", "export", "parity", "latency", "memory", "energy", "accuracy"]
 
 
 class Artifact(Strict):
@@ -24,15 +24,21 @@ class Artifact(Strict):
 class Measurement(Strict):
     """A latency with its circumstances; milliseconds per inference of one batch.
 
+    An estimate has no samples: ``median_ms`` is the estimate and both ends of the interval, for what it does not know
+    of the device is the same for all models, and is told by ``error_factor``.
+
     Attributes:
-        n: samples that counted: those of the quietest blocks. Where a sample is not one inference, ``statistic`` in
-            ``conditions`` says what it is; p90, p99 and cv are then not those of inferences.
-        median_ms, p90_ms, p99_ms, cv_percent: over those samples.
+        n: samples that counted: those of the quietest blocks; 0 for an estimate. Where a sample is not one inference,
+            ``statistic`` in ``conditions`` says what it is; p90, p99 and cv are then not those of inferences.
+        median_ms, p90_ms, p99_ms, cv_percent: over those samples; percentiles and variation None for an estimate.
         low_ms, high_ms: the 95 % interval of the median by order statistics over the block medians; each block is a
             fresh session where the runtime can renew one, so that it holds for another session of the same artifact.
         samples_ms: samples that counted, in the order taken; every k-th where there are more than 1,000.
-        disturbed: other work used the device while much of it was timed, or most blocks had to be dropped.
-        conditions: clocks, governor, temperature, load: what could be read, as read.
+        disturbed: other work used the device while much of it was timed, most blocks had to be dropped, or the device
+            was held back or slower than before, in spite of repetitions; the conditions say why (``disturbed_by``).
+        error_factor: of an estimate: it may be off by that much either way (95 %).
+        conditions: clocks, governor, temperature, load: what could be read, as read before; ``NAME_after`` where it was
+            another afterwards; ``discarded``, how many measurements were, if any.
     """
 
     source: Literal["measured", "estimated"]
@@ -42,16 +48,38 @@ class Measurement(Strict):
     precision: Precision
     batch: PositiveInt
     threads: PositiveInt
-    n: PositiveInt
+    n: NonNegativeInt
     median_ms: PositiveFloat
-    p90_ms: PositiveFloat
-    p99_ms: PositiveFloat
+    p90_ms: PositiveFloat | None = None
+    p99_ms: PositiveFloat | None = None
     low_ms: PositiveFloat
     high_ms: PositiveFloat
-    cv_percent: NonNegativeFloat
+    cv_percent: NonNegativeFloat | None = None
+    error_factor: PositiveFloat | None = None
     disturbed: bool = False
     conditions: dict[str, str] = Field(default_factory=dict)
     samples_ms: tuple[PositiveFloat, ...] = ()
+
+
+class Energy(Strict):
+    """The energy of one inference of one batch, by the board's own sensors.
+
+    Attributes:
+        total_mj: all that the board drew meanwhile, in millijoules; low_mj, high_mj: its 95 % interval.
+        above_idle_mj: what of it is above what the board draws while it rests with the model loaded.
+        power_w, idle_w: while it ran, and while it rested, in watts.
+        n: inferences.
+        source: which sensors.
+    """
+
+    total_mj: PositiveFloat
+    low_mj: PositiveFloat
+    high_mj: PositiveFloat
+    above_idle_mj: float
+    power_w: PositiveFloat
+    idle_w: PositiveFloat
+    n: PositiveInt
+    source: str
 
 
 class Score(Strict):
@@ -69,12 +97,18 @@ class Score(Strict):
     macs: NonNegativeInt
     parameters: NonNegativeInt
     peak_memory_bytes: NonNegativeInt | None = None
+    energy: Energy | None = None
     parity_error: NonNegativeFloat = 0.0
 
     @property
     def speedup(self) -> float:
         """Against the dense FP32 model, measured side by side."""
         return self.reference_ms / self.latency.median_ms
+
+    @property
+    def energy_mj(self) -> float | None:
+        """Of one inference, in millijoules; None where it was not measured."""
+        return self.energy.total_mj if self.energy else None
 
 
 class Success(Strict):

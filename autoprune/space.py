@@ -11,11 +11,13 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from autoprune.documents import Strict, find_document, read_yaml, shipped_folder
+from autoprune.documents import Strict, find_document, known_documents, read_yaml
 from autoprune.errors import SpaceError
 from autoprune.graph.groups import PruneGroup
 from autoprune.hardware import Precision
 from autoprune.recipe import RECOVERY_ORDER, Keep, Recipe
+
+FOLDER = "search_spaces"
 
 
 class Chooser(Protocol):
@@ -245,9 +247,9 @@ def load_space(name: str) -> SearchSpace:
         UsageError: no such space.
         DocumentError: the file breaks the schema; names file, line and field.
     """
-    return read_yaml(find_document(name, "search_spaces"), SearchSpace)
+    return read_yaml(find_document(name, FOLDER), SearchSpace)
 
 
 def list_spaces() -> list[SearchSpace]:
-    """All shipped spaces, by name."""
-    return [read_yaml(path, SearchSpace) for path in sorted(shipped_folder("search_spaces").glob("*.yaml"))]
+    """Those that ship and those of installed packages, by name. Raises as `load_space`."""
+    return [read_yaml(path, SearchSpace) for _, path in sorted(known_documents(FOLDER).items())]

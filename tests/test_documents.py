@@ -90,3 +90,35 @@ def test_the_users_own_file_is_read(tmp_path: Path) -> None:
     path.write_text(GOOD)
     assert load_profile(str(path)).name == "mine"
     assert load_space("default").name == "default"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package whose entry points add profiles and spaces."""
+    home = tmp_path / "site"
+    (home / "boards").mkdir(parents=True)
+    (home / "boards" / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    info = home / "boards-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: boards\nVersion: 1.0\n")
+    groups = "[autoprune.hw_profiles]\nboards = boards\n[autoprune.search_spaces]\nboards = no_boards\n"
+    (info / "entry_points.txt").write_text(groups)
+    (home / "boards" / "hexagon.yaml").write_text(GOOD.replace("mine", "hexagon"))
+    monkeypatch.syspath_prepend(str(home))
+    return home / "boards"
+
+
+def test_an_installed_package_adds_profiles(package: Path) -> None:
+    assert load_profile("hexagon").name == "hexagon"
+    assert "hexagon" in {profile.name for profile in list_profiles()}
+
+
+def test_a_package_may_not_take_a_name_that_is_taken(package: Path) -> None:
+    (package / "cpu.yaml").write_text(GOOD)
+    with pytest.raises(UsageError, match=r"'cpu' is in .*hw_profiles.* and in .*boards"):
+        load_profile("cpu")
+
+
+def test_a_package_without_what_it_names_is_told(package: Path) -> None:
+    with pytest.raises(UsageError, match=r"'boards' of autoprune.search_spaces names 'no_boards', .*not installed"):
+        list_spaces()

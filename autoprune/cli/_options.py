@@ -23,6 +23,12 @@ ConnectOption = Annotated[
         metavar="ssh://USER@HOST",
     ),
 ]
+ClocksOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-clock-control", help="Hold the device's clocks still meanwhile; they are given back afterwards."
+    ),
+]
 SpaceOption = Annotated[str, typer.Option("--space", help="A search space (see 'autoprune spaces'), or a .yaml file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoprune.cli._options import (
+    ClocksOption,
     ConnectOption,
     JsonOption,
     SpaceOption,
@@ -25,6 +26,7 @@ def calibrate(
     option: TaskOptions = None,
     target: TargetOption = "cpu",
     connect: ConnectOption = None,
+    allow_clock_control: ClocksOption = False,
     space: SpaceOption = "default",
     out: Annotated[Path | None, typer.Option(help="Folder for the table.", show_default="tables/TASK-TARGET")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Time everything again, also what is known.")] = False,
@@ -36,7 +38,14 @@ def calibrate(
     from autoprune.cli._output import print_json
     from autoprune.cli._progress import Progress
 
-    config = engine.configure(task=task, options=key_values(option), target=target, connect=connect, space=space)
+    config = engine.configure(
+        task=task,
+        options=key_values(option),
+        target=target,
+        connect=connect,
+        space=space,
+        allow_clock_control=allow_clock_control,
+    )
     with Progress() as progress:
         table = engine.calibrate(config, observer=progress, fresh=fresh)
     folder = engine.write_table(table, out)

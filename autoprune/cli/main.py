@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from autoprune.cli import calibrate, doctor, explain, export, lists, report, resume, search, show, targets
+from autoprune.cli import calibrate, doctor, explain, export, lists, measure, report, resume, search, show, targets
 from autoprune.cli._crash import crash_report
 from autoprune.errors import AutopruneError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (search, resume, show, report, export, explain, calibrate, doctor):
+for module in (search, resume, measure, show, report, export, explain, calibrate, doctor):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 for command in (lists.tasks, lists.spaces, lists.strategies):
     app.command()(command)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from autoprune.cli._options import (
+    ClocksOption,
     ConnectOption,
     JsonOption,
     SpaceOption,
@@ -22,12 +23,15 @@ def search(
     option: TaskOptions = None,
     target: TargetOption = "cpu",
     connect: ConnectOption = None,
+    allow_clock_control: ClocksOption = False,
     space: SpaceOption = "default",
     strategy: Annotated[str, typer.Option(help="How recipes are chosen (see 'autoprune strategies').")] = "guided",
     trials: Annotated[int, typer.Option(min=1, help="Recipes to try, the dense model among them.")] = 40,
     objectives: Annotated[
         str,
-        typer.Option(help="Two or three of accuracy, latency_ms, size_bytes, peak_memory_bytes, macs, parameters."),
+        typer.Option(
+            help="Two or three of accuracy, latency_ms, size_bytes, peak_memory_bytes, energy_mj, macs, parameters."
+        ),
     ] = "accuracy,latency_ms",
     max_accuracy_drop: Annotated[
         float | None, typer.Option(help="Goal: lose no more of the metric than this (0.01 is one point of accuracy).")
@@ -56,6 +60,7 @@ def search(
         objectives=[name.strip() for name in objectives.split(",")],
         goals=engine.goals(max_accuracy_drop, max_latency_ms=max_latency_ms, min_speedup=min_speedup),
         seed=seed,
+        allow_clock_control=allow_clock_control,
     )
     if dry_run:
         return _run.dry(config, json=json)

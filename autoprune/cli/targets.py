@@ -1,12 +1,14 @@
 """autoprune targets: the devices that there are, one of them, a new one, whether one works."""
 
 import re
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from autoprune.cli._options import ConnectOption, JsonOption
+from autoprune.cli._options import ClocksOption, ConnectOption, JsonOption
 
 Target = Annotated[str, typer.Argument(help="A device (see 'autoprune targets'), or a .yaml file.", metavar="TARGET")]
 app = typer.Typer(help="List hardware profiles; show one, begin one, check whether one works.")
@@ -79,7 +81,13 @@ def new(name: Annotated[str, typer.Argument(help="What you call your device.")])
 
 
 @app.command()
-def check(target: Target, *, connect: ConnectOption = None, json: JsonOption = False) -> None:
+def check(
+    target: Target,
+    *,
+    connect: ConnectOption = None,
+    allow_clock_control: ClocksOption = False,
+    json: JsonOption = False,
+) -> None:
     """Open the device, say what it is, time a small network on it, and compare what it computes with this machine."""
     from autoprune.cli._output import print_json, print_table
     from autoprune.devices import open_device, smoke
@@ -87,13 +95,15 @@ def check(target: Target, *, connect: ConnectOption = None, json: JsonOption = F
     from autoprune.hardware import load_profile
 
     device = open_device(load_profile(target, connection=connect))
+    clocks = device.steady_clocks(partial(typer.echo, err=True)) if allow_clock_control else nullcontext()
     try:
-        timed, off = smoke(device)
+        with clocks:
+            timed, off = smoke(device)
     except StageError as error:
         raise TargetError(f"The device of target '{device.profile.name}' does not work: {error}") from error
     found: dict[str, Any] = {
         **device.facts(),
-        **device.conditions(),
+        **timed.conditions,
         "median_ms": round(timed.median_ms, 4),
         "interval_ms": [round(timed.low_ms, 4), round(timed.high_ms, 4)],
         "disturbed": timed.disturbed,

@@ -1,18 +1,26 @@
 """What a runtime supplies: open an artifact as a `Session`, say what the device is. Everything else is shared."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from autoprune.devices.lease import OnWait, ignore, lease
-from autoprune.hardware import HardwareProfile, Precision
-from autoprune.records import Artifact
+from autoprune.errors import TargetError
+from autoprune.hardware import HardwareProfile, Precision, TimingPolicy
+from autoprune.records import Artifact, Measurement
+
+if TYPE_CHECKING:
+    from autoprune.devices.energy import Meter
+    from autoprune.devices.steadiness import Look, State, Steadiness
 
 Arrays = Sequence[np.ndarray]
 Predict = Callable[[Arrays], list[np.ndarray]]
@@ -80,6 +88,7 @@ class Device(ABC):
     computes: bool = True  # `predictor` does so on the device; otherwise here, and parity is not checked there
     format: str = "onnx"  # of its artifacts, by its name in ``autoprune.export.formats``
     lease_name: str  # of what must not be shared while timing; devices on the same hardware have the same
+    estimates = False  # whether latencies are estimates, since the device is not at hand
 
     def __init__(self, profile: HardwareProfile) -> None:
         self.profile = profile
@@ -123,6 +132,38 @@ class Device(ABC):
         The profiler itself costs time: use it for shares.
         """
 
+    def latencies(
+        self, artifacts: Mapping[str, Artifact], inputs: Arrays, policy: TimingPolicy, *, tell: OnWait = ignore
+    ) -> dict[str, Measurement]:
+        """Latencies of all ``artifacts``, interleaved under one lease, while nothing holds the device back.
+
+        What they say of such devices is remembered for estimates. ``tell`` hears of every wait.
+
+        Raises:
+            StageError: an artifact does not load, run or settle, or the device is in use for too long.
+            DeviceError: it is in another power mode than when it was first measured.
+        """
+        from autoprune.devices.estimate import remember
+        from autoprune.devices.timing import measure_together
+
+        with ExitStack() as stack:
+            stack.enter_context(self.lease(on_wait=tell))
+            sessions = {name: stack.enter_context(self.open(one, inputs)) for name, one in artifacts.items()}
+
+            def measure(state: State, look: Look) -> dict[str, Measurement]:
+                circumstances = {name: self.circumstances(one.precision, state) for name, one in artifacts.items()}
+                return measure_together(sessions, policy, circumstances, look=look)
+
+            found = self._steadiness.insist(measure, policy, tell)
+        remember(self.profile, artifacts, found)
+        return found
+
+    @cached_property
+    def _steadiness(self) -> Steadiness:
+        from autoprune.devices.steadiness import Steadiness
+
+        return Steadiness(self)
+
     @property
     def fingerprint(self) -> str:
         """Hash of ``facts()``: 16 hexadecimal digits."""
@@ -132,8 +173,24 @@ class Device(ABC):
         """Hold the device for measuring, alone on this machine; see `autoprune.devices.lease`."""
         return lease(self.lease_name, on_wait=on_wait)
 
-    def circumstances(self, precision: Precision) -> Circumstances:
-        """Those of a measurement that is made now."""
+    @contextmanager
+    def steady_clocks(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Hold the clocks still meanwhile, and give them back as they were; by default nothing is known to hold.
+
+        ``tell`` hears what is held, and what is refused, which is no error.
+        """
+        tell(f"The clocks of device '{self.profile.name}' are left as they are: autoprune cannot hold them.")
+        yield
+
+    def meter(self) -> AbstractContextManager[Meter]:
+        """Watches what the device draws. Raises TargetError where it does not say, as by default."""
+        raise TargetError(
+            f"Target '{self.profile.name}' does not say what it draws, so 'energy_mj' cannot be an objective: "
+            f"autoprune knows no way to ask runtime '{self.runtime}'."
+        )
+
+    def circumstances(self, precision: Precision, conditions: Mapping[str, str] | None = None) -> Circumstances:
+        """Those of a measurement that is made now; ``conditions`` where they were read already."""
         return Circumstances(
             runtime=self.runtime,
             runtime_version=self.runtime_version,
@@ -141,7 +198,7 @@ class Device(ABC):
             precision=precision,
             batch=self.profile.options.batch,
             threads=self.profile.options.threads,
-            conditions=self.conditions(),
+            conditions=self.conditions() if conditions is None else conditions,
         )
 
     def channel_multiple(self) -> int:

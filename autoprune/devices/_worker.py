@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 
 from autoprune.devices._base import Arrays
 from autoprune.devices._wire import Connection
 from autoprune.errors import DeviceError
-from autoprune.hardware import HardwareProfile
-
-if TYPE_CHECKING:
-    from autoprune.devices.local import LocalDevice
 
 RUNNERS = "autoprune.devices.runners"
 BESIDE = re.compile(r"^from autoprune\.devices\.runners\.(_\w+) import", re.MULTILINE)
@@ -29,13 +28,41 @@ SECONDS = 60.0  # for what does not depend on the size of anything
 BYTES_PER_SECOND = 1e6  # slower connections than that are none
 
 
+class Sent(Protocol):
+    """What is sent of a runner: the class of a device says it, or a `Plain`."""
+
+    @property
+    def runner(self) -> str:
+        """Its module in ``autoprune.devices.runners``."""
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """What the agent imports for it."""
+
+    @property
+    def deadline_s(self) -> float:
+        """For one request to it, beside what the connection takes."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A runner that needs no runtime."""
+
+    runner: str
+    imports: tuple[str, ...] = ()
+    deadline_s: float = SECONDS
+
+
+BOARD = Plain("board")
+
+
 class Worker:
     """A runner in a worker of the agent.
 
     Args:
         connection: to the agent.
-        kind: of runtime.
-        profile: its settings are what the runner is told.
+        kind: of runner.
+        settings: what the runner is told.
         inputs: for timing.
         artifact: ``sha256`` of one that the agent has, or the ``path`` of one there; nothing where none is needed.
     """
@@ -43,8 +70,8 @@ class Worker:
     def __init__(
         self,
         connection: Connection,
-        kind: type[LocalDevice],
-        profile: HardwareProfile,
+        kind: Sent,
+        settings: Mapping[str, Any] = MappingProxyType({}),
         inputs: Arrays = (),
         **artifact: str,
     ) -> None:
@@ -58,7 +85,7 @@ class Worker:
             data=source + data,
             source_bytes=len(source),
             imports=kind.imports,
-            options={**kind.settings(profile), "inputs": described},
+            options={**settings, "inputs": described},
             **artifact,
         )
         if not isinstance(self.hello.get("worker"), int):

@@ -1,4 +1,4 @@
-"""What runs on a device: keeps artifacts, runs them, says how the device is. Sent over a connection, never installed.
+"""What runs on a device: keeps artifacts and runs them. Sent over a connection, never installed.
 
 Standard library only, Python 3.8 or newer; no part of autoprune is imported. It talks in frames on standard input and
 output: two lengths (of a JSON header, 4 bytes; of bytes that follow it, 8 bytes; big-endian), the header, the bytes.
@@ -29,7 +29,8 @@ PROTOCOL = 1
 LENGTHS = struct.Struct(">IQ")
 MOST_HEADER, MOST_BYTES, PART = 1 << 20, 2 << 30, 1 << 20
 CACHE_BYTES = 2 << 30
-PARENT_DEATH_SIGNAL, ZONES = 1, 16  # of prctl; of temperature
+PARENT_DEATH_SIGNAL = 1  # of prctl
+ALONE_SECONDS = 90.0  # a host that holds a lease and asks nothing for so long is gone, whatever its connection says
 DEADLY = ("hang", "crash", "out_of_memory")  # kinds of error after which a worker is no more
 
 
@@ -254,12 +255,8 @@ class Agent:
             raise
 
     def do_hello(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-        """What the device is."""
-        return {"protocol": PROTOCOL, "python": platform.python_version(), "facts": facts()}, b""
-
-    def do_conditions(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-        """How it is now."""
-        return {"conditions": conditions()}, b""
+        """What answers here."""
+        return {"protocol": PROTOCOL, "python": platform.python_version()}, b""
 
     def do_has(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         """Whether the artifact ``sha256`` is here."""
@@ -315,38 +312,15 @@ class Agent:
             os.close(self._locks.pop(request["name"]))
         return {}, b""
 
+    @property
+    def leased(self) -> bool:
+        """Whether others wait for this one."""
+        return bool(self._locks)
+
     def close(self) -> None:
         """End all workers."""
         for worker in self._workers.values():
             worker.close()
-
-
-def facts() -> dict[str, str]:
-    """What the device is: everything that must stay the same while results are compared."""
-    pairs = (line.partition(":") for line in _read("/proc/cpuinfo").split("\n\n")[0].splitlines())
-    info = {name.strip(): value.strip() for name, _, value in pairs}
-    found = {
-        "os": f"{platform.system()} {platform.machine()}",
-        "cores": str(os.cpu_count()),
-        "cpu": info.get("model name") or platform.processor() or platform.machine(),
-        "board": _read("/proc/device-tree/model").strip("\0"),
-    }
-    return {name: value for name, value in found.items() if value}
-
-
-def conditions() -> dict[str, str]:
-    """What drifts: clock, governor, load, temperature; those that can be read."""
-    cpufreq = "/sys/devices/system/cpu/cpu0/cpufreq/"
-    zones = [_read(f"/sys/class/thermal/thermal_zone{n}/temp") for n in range(ZONES)]
-    degrees = [int(zone) / 1000 for zone in zones if zone.isdigit()]
-    found = {
-        "kernel": platform.release(),
-        "clock_khz": _read(cpufreq + "scaling_cur_freq"),
-        "governor": _read(cpufreq + "scaling_governor"),
-        "load": _read("/proc/loadavg").partition(" ")[0],
-        "temperature_c": f"{max(degrees):.0f}" if degrees else "",
-    }
-    return {name: value for name, value in found.items() if value}
 
 
 def foreign_seconds() -> float | None:
@@ -372,6 +346,8 @@ def serve(stdin: IO[bytes], stdout: IO[bytes], folder: str) -> None:
     try:
         while True:
             data = b""
+            if agent.leased and not select.select([stdin.fileno()], [], [], ALONE_SECONDS)[0]:
+                break
             try:
                 frame = read_frame(stdin.read)
                 if frame is None:

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from autoprune.errors import StageError, TargetError
 
+CPU, GPU = "cpu", "gpu"  # of this machine
 POLL_SECONDS = 0.05
 OnWait = Callable[[str], None]
 

@@ -17,6 +17,10 @@ from autoprune.devices import _cpu
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
 from autoprune.devices._wire import BOOT, CANDIDATES, Connection
 from autoprune.devices._worker import SECONDS, Worker, packed, unpacked
+from autoprune.devices.clocks import HeldClocks, Tell
+from autoprune.devices.energy import Meter
+from autoprune.devices.lease import CPU, GPU
+from autoprune.devices.runners.board import Board
 from autoprune.errors import DeviceError, StageError, TargetError
 from autoprune.hardware import HardwareProfile, RuntimeOptions
 from autoprune.records import Artifact
@@ -25,8 +29,8 @@ from autoprune.records import Artifact
 class LocalSession(Session):
     """Timed in this process; see the runner of its runtime."""
 
-    def __init__(self, runner: Any) -> None:
-        self._runner = runner
+    def __init__(self, runner: Any, *, elsewhere: bool = False) -> None:
+        self._runner, self._elsewhere = runner, elsewhere
         self._conditions: dict[str, str] = {}
         self.renew()
 
@@ -45,8 +49,8 @@ class LocalSession(Session):
         with stage_errors():
             return list(self._runner.do_run({"n": n}, b"")[0]["seconds"])
 
-    def foreign_seconds(self) -> float:
-        return _cpu.foreign_seconds()
+    def foreign_seconds(self) -> float | None:
+        return None if self._elsewhere else _cpu.foreign_seconds()
 
 
 class LocalDevice(Device):
@@ -71,6 +75,11 @@ class LocalDevice(Device):
     deadline_s: ClassVar[float] = SECONDS
     """For one request to its runner, beside what the connection takes."""
 
+    elsewhere: ClassVar[bool] = False
+    """Models run in processes of their own, so that their work cannot be told from that of others."""
+
+    _clocks: HeldClocks | None = None
+
     def __init__(self, profile: HardwareProfile) -> None:
         super().__init__(profile)
         self.lease_name = self.leased(profile)
@@ -89,7 +98,7 @@ class LocalDevice(Device):
     @classmethod
     def leased(cls, profile: HardwareProfile) -> str:
         """What must not be shared while timing."""
-        return "cpu"
+        return CPU
 
     @classmethod
     def missing(cls, options: RuntimeOptions) -> str:
@@ -122,14 +131,30 @@ class LocalDevice(Device):
 
     def facts(self) -> dict[str, str]:
         told = self._hello.get("facts", {})
-        return {"runtime": self.runtime, "runtime_version": self.runtime_version, **_cpu.cpu_facts(), **told}
+        return {"runtime": self.runtime, "runtime_version": self.runtime_version, **Board().facts(), **told}
 
     def conditions(self) -> dict[str, str]:
-        return {**self._hello.get("conditions", {}), **_cpu.cpu_conditions()}
+        held = {"clocks": self._clocks.said} if self._clocks else {}
+        return {**self._hello.get("conditions", {}), **Board(gpu=self.lease_name == GPU).conditions(), **held}
+
+    @contextlib.contextmanager
+    def meter(self) -> Iterator[Meter]:
+        with self._agent() as connection:
+            yield Meter(connection, gpu=self.lease_name == GPU)
+
+    @contextlib.contextmanager
+    def steady_clocks(self, tell: Tell) -> Iterator[None]:
+        with self._agent() as connection:
+            self._clocks = HeldClocks(connection, tell, gpu=self.lease_name == GPU)
+            try:
+                yield
+            finally:
+                self._clocks.release()
+                self._clocks = None
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[LocalSession]:
-        session = LocalSession(self._runner(str(artifact.path), inputs))
+        session = LocalSession(self._runner(str(artifact.path), inputs), elsewhere=self.elsewhere)
         try:
             yield session
         finally:
@@ -166,9 +191,16 @@ class LocalDevice(Device):
     @contextlib.contextmanager
     def _apart(self, artifact: Artifact, inputs: Arrays) -> Iterator[Worker]:
         """A process of its own."""
+        with self._agent() as connection:
+            yield Worker(
+                connection, type(self), self.settings(self.profile), inputs, path=str(artifact.path.absolute())
+            )
+
+    @contextlib.contextmanager
+    def _agent(self) -> Iterator[Connection]:
         connection = Connection([sys.executable, "-u", "-c", BOOT], self.profile.name)
         try:
-            yield Worker(connection, type(self), self.profile, inputs, path=str(artifact.path.absolute()))
+            yield connection
         finally:
             connection.close()
 

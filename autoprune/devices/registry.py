@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from autoprune.devices._base import Device
 from autoprune.devices.lease import OnWait, ignore
 from autoprune.devices.local import LocalDevice
+from autoprune.devices.plan import PlannedDevice
 from autoprune.devices.pool import Pool
 from autoprune.devices.remote import RemoteDevice
 from autoprune.errors import TargetError
@@ -29,6 +30,8 @@ class Runtime:
 def open_device(profile: HardwareProfile, *, notify: OnWait = ignore) -> Device:
     """The device of that profile; of several connections, the pool of their devices, which tells ``notify`` of trouble.
 
+    One whose connection has to be given, and is not, is planned for.
+
     Raises:
         TargetError: the runtime is unknown or has no such option, a package that it needs is not installed, or the
             connection is no address.
@@ -38,7 +41,7 @@ def open_device(profile: HardwareProfile, *, notify: OnWait = ignore) -> Device:
         ways = [{"connection": connection, "connections": ()} for connection in profile.connections]
         return Pool(profile, [open_device(profile.model_copy(update=way)) for way in ways], notify=notify)
     if profile.connection == GIVEN:
-        raise TargetError(f"Target '{profile.name}' is somewhere else: say where, with --connect ssh://user@host.")
+        return PlannedDevice(profile)
     if profile.connection == LOCAL:
         kind = _kind(profile)
         if missing := _missing(kind, profile.options):

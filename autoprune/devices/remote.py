@@ -7,16 +7,18 @@ import hashlib
 import importlib
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
 from autoprune.devices._wire import Connection
-from autoprune.devices._worker import BYTES_PER_SECOND, SECONDS, Worker, packed, unpacked
-from autoprune.devices.lease import OnWait, ignore
+from autoprune.devices._worker import BOARD, BYTES_PER_SECOND, SECONDS, Worker, packed, unpacked
+from autoprune.devices.clocks import HeldClocks, Tell
+from autoprune.devices.energy import Meter
+from autoprune.devices.lease import GPU, OnWait, ignore
 from autoprune.devices.local import LocalDevice
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.errors import DeviceError, StageError
@@ -25,13 +27,14 @@ from autoprune.records import Artifact
 
 LEASE_SECONDS, POLL_SECONDS = 3600.0, 0.5
 LONGEST = 1000  # of what the device says of itself, each
+T = TypeVar("T")
 
 
 class RemoteSession(Session):
     """Timed on the device, by its clock."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, worker: Worker, *, elsewhere: bool = False) -> None:
+        self._worker, self._elsewhere = worker, elsewhere
         self._conditions: dict[str, str] = {}
         self.renew()
 
@@ -48,7 +51,7 @@ class RemoteSession(Session):
         return seconds
 
     def foreign_seconds(self) -> float | None:
-        found = self._worker.ask("foreign")[0].get("seconds")
+        found = None if self._elsewhere else self._worker.ask("foreign")[0].get("seconds")
         return float(found) if isinstance(found, int | float) else None
 
 
@@ -69,6 +72,9 @@ class RemoteDevice(Device):
         self._command = command
         self._connected: Connection | None = None
         self._asked: Connection | None = None  # for its facts
+        self._board: Worker | None = None  # behind that connection
+        self._clocks: HeldClocks | None = None  # likewise
+        self._tell: Tell | None = None  # of clocks, while they are to be held
         self._facts: dict[str, str] = {}
         self._settings: dict[str, str] = {}  # of the runtime there
 
@@ -83,9 +89,12 @@ class RemoteDevice(Device):
             with self._worker(None, ()) as worker:
                 version = str(worker.hello.get("version", ""))[:LONGEST]
                 more, self._settings = _texts(worker.hello, "facts"), _texts(worker.hello, "conditions")
-            found = {"runtime": self.runtime, "runtime_version": version, **_texts(connection.hello, "facts"), **more}
+            board = self._says(lambda: Worker(connection, BOARD))
+            found = {"runtime": self.runtime, "runtime_version": version, **_texts(board.hello, "facts"), **more}
             self._check(found)
-            self._asked, self._facts = connection, found
+            self._asked, self._board, self._facts = connection, board, found
+            if self._tell:  # those of a connection that is gone were given back when it ended
+                self._clocks = HeldClocks(connection, self._tell, gpu=self._leased == GPU)
         return dict(self._facts)
 
     def _check(self, found: Mapping[str, str]) -> None:
@@ -97,12 +106,43 @@ class RemoteDevice(Device):
 
     def conditions(self) -> dict[str, str]:
         self.facts()
-        return {**self._settings, **_texts(self._connection().ask("conditions", timeout_s=SECONDS)[0], "conditions")}
+        assert self._board
+        board = self._board
+        reply, _ = self._says(lambda: board.ask("conditions", gpu=self._leased == GPU))
+        held = {"clocks": self._clocks.said} if self._clocks else {}
+        return {**self._settings, **_texts(reply, "conditions"), **held}
+
+    @contextlib.contextmanager
+    def meter(self) -> Iterator[Meter]:
+        meter = Meter(self._connection(), gpu=self._leased == GPU)
+        try:
+            yield meter
+        finally:
+            meter.close()
+
+    @contextlib.contextmanager
+    def steady_clocks(self, tell: Tell) -> Iterator[None]:
+        self._tell, self._asked = tell, None  # so that they are held when its facts are asked for
+        try:
+            self.facts()
+            yield
+        finally:
+            if self._clocks:
+                self._clocks.release()
+            self._tell = self._clocks = None
+
+    def _says(self, question: Callable[[], T]) -> T:
+        """What the board says of itself; what goes wrong then is no fault of a candidate."""
+        try:
+            return question()
+        except StageError as error:
+            self.close()
+            raise DeviceError(f"Device '{self.profile.name}' cannot say how it is: {error}") from error
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[RemoteSession]:
         with self._worker(artifact, inputs) as worker:
-            yield RemoteSession(worker)
+            yield RemoteSession(worker, elsewhere=self._kind.elsewhere)
 
     @contextlib.contextmanager
     def predictor(self, artifact: Artifact) -> Iterator[Predict]:
@@ -173,7 +213,7 @@ class RemoteDevice(Device):
     def _worker(self, artifact: Artifact | None, inputs: Arrays) -> Iterator[Worker]:
         connection = self._connection()
         sent = {"sha256": _sent(connection, artifact)} if artifact else {}
-        worker = Worker(connection, self._kind, self.profile, inputs, **sent)
+        worker = Worker(connection, self._kind, self._kind.settings(self.profile), inputs, **sent)
         try:
             yield worker
         finally:

@@ -31,7 +31,7 @@ import random
 import statistics
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -67,16 +67,19 @@ def measure_together(
     circumstances: Mapping[str, Circumstances],
     *,
     seed: int = 0,
+    look: Callable[[], None] = lambda: None,
 ) -> dict[str, Measurement]:
     """The latencies of several sessions, their blocks interleaved in random order so that a drift meets all alike.
 
-    All go on until the last has settled; ``policy.max_seconds`` holds for each. Raises as `measure`.
+    All go on until the last has settled; ``policy.max_seconds`` holds for each. ``look`` is called between the blocks.
+    Raises as `measure`, and what ``look`` raises.
     """
     order = random.Random(seed)  # noqa: S311 - not cryptography
     timers = {name: _Timer(session, policy) for name, session in sessions.items()}
     while not all(timer.done for timer in timers.values()):
         for timer in order.sample(list(timers.values()), len(timers)):
             timer.add_block()
+        look()
     return {name: timer.summarise(circumstances[name]) for name, timer in timers.items()}
 
 

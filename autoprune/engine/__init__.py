@@ -3,6 +3,7 @@
 from autoprune.engine.api import Run, configure, goals, resume, search, start
 from autoprune.engine.calibration import calibrate, write_table
 from autoprune.engine.config import RunInfo, SearchConfig
+from autoprune.engine.measuring import measure
 from autoprune.engine.observer import Observer, Silent, Status
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "calibrate",
     "configure",
     "goals",
+    "measure",
     "resume",
     "search",
     "start",

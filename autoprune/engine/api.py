@@ -17,7 +17,7 @@ from autoprune.engine.config import RunInfo, SearchConfig, default_out
 from autoprune.engine.finalists import measure_finalists
 from autoprune.engine.loop import check_candidates, check_dense, run_trials
 from autoprune.engine.observer import Observer, Silent
-from autoprune.engine.prepare import Prepared, changes, describe, prepare
+from autoprune.engine.prepare import Prepared, changes, describe, held_clocks, prepare
 from autoprune.engine.screen import Screening
 from autoprune.engine.story import write_reports
 from autoprune.engine.tables import measure_tables
@@ -63,6 +63,7 @@ def configure(
     objectives: Sequence[str] = ("accuracy", "latency_ms"),
     goals: Goals | None = None,
     seed: int = 0,
+    allow_clock_control: bool = False,
 ) -> SearchConfig:
     """Resolve names into a configuration, before anything is spent.
 
@@ -84,6 +85,7 @@ def configure(
             objectives=tuple(objectives),
             goals=goals or Goals(),
             seed=seed,
+            allow_clock_control=allow_clock_control,
         )
     except ValidationError as error:
         issue = error.errors()[0]
@@ -119,7 +121,7 @@ def start(
     prepared = prepare(config, observer, task=task)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     directory = RunDirectory.create(out or default_out(prepared.task.name, config.profile.name, stamp))
-    with directory.locked(), _safely(directory, observer):
+    with directory.locked(), _safely(directory, observer), held_clocks(prepared, observer):
         info = describe(prepared, datetime.now(UTC).isoformat(timespec="seconds"))
         info = info.model_copy(update={"preparation_s": time.monotonic() - began})
         info.save(directory)
@@ -146,7 +148,8 @@ def resume(
         prepared = prepare(info.config, observer, task=task)
         info = _compared(info, prepared, accept_changes=accept_changes)
         info.save(directory)
-        return _drive(prepared, info, directory, observer)
+        with held_clocks(prepared, observer):
+            return _drive(prepared, info, directory, observer)
 
 
 def search(
@@ -164,6 +167,7 @@ def search(
     max_latency_ms: float | None = None,
     min_speedup: float | None = None,
     seed: int = 0,
+    allow_clock_control: bool = False,
     observer: Observer | None = None,
 ) -> Run:
     """Find the Pareto-best smaller models of ``task`` for ``target``; what ``autoprune search`` does.
@@ -173,6 +177,7 @@ def search(
         target, space: a name that ships, or the path of a YAML file.
         connect: the way to the device, ``ssh://user@host``, in place of the profile's.
         max_accuracy_drop: in units of the metric (0.01 is one point of accuracy).
+        allow_clock_control: hold the device's clocks still meanwhile; they are given back, however the run ends.
 
     Raises:
         AutopruneError: the input is at fault; the message says what to do.
@@ -188,6 +193,7 @@ def search(
         objectives=objectives,
         goals=goals(max_accuracy_drop, max_latency_ms=max_latency_ms, min_speedup=min_speedup),
         seed=seed,
+        allow_clock_control=allow_clock_control,
     )
     own = None if isinstance(task, str) else task
     return start(config, out=None if out is None else Path(out), observer=observer, task=own)
@@ -204,7 +210,9 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
             prepared.device,
             work=directory.work,
             with_memory="peak_memory_bytes" in info.config.objectives,
+            with_energy="energy_mj" in info.config.objectives,
             notify=observer.stage,
+            tell=observer.message,
         )
     except StageError as error:
         raise CaptureError(f"The dense model of task '{info.task_name}' cannot be used: {error}") from error

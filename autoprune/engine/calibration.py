@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoprune.engine.config import default_name
-from autoprune.engine.prepare import prepare
+from autoprune.engine.prepare import held_clocks, prepare
 from autoprune.errors import RunError, StageError, TargetError
 from autoprune.evaluate import Evaluator
 from autoprune.files import write_whole
@@ -38,9 +38,14 @@ def calibrate(
         AutopruneError: as `autoprune.engine.start`; TargetError when the device does not settle.
     """
     prepared = prepare(config, observer, task=task)
-    with tempfile.TemporaryDirectory(prefix="autoprune-") as folder:
+    if prepared.device.estimates:
+        raise TargetError(
+            f"A latency table is measured, and target '{config.profile.name}' is somewhere else: say where, with "
+            "--connect ssh://user@host."
+        )
+    with tempfile.TemporaryDirectory(prefix="autoprune-") as folder, held_clocks(prepared, observer):
         observer.stage("exporting the dense model")
-        evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=Path(folder))
+        evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=Path(folder), tell=observer.message)
         store = Store.of(prepared.device, evaluator.reference)
         if fresh:
             store.clear()

@@ -19,6 +19,7 @@ class SearchConfig(Strict):
     """The resolved configuration of a search: nothing in it depends on the folder or the shell it was given in.
 
     ``task`` is None for a run started from Python with a `Task` object, which has to be given again to resume it.
+    With ``allow_clock_control`` the device's clocks are held still while the run goes on.
     """
 
     task: str | None
@@ -30,6 +31,7 @@ class SearchConfig(Strict):
     objectives: tuple[str, ...] = ("accuracy", "latency_ms")
     goals: Goals = Goals()
     seed: NonNegativeInt = 0
+    allow_clock_control: bool = False
 
 
 class GroupInfo(Strict):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import NonNegativeFloat, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationError
 from torch import nn
 
 from autoprune.compress import select
@@ -39,7 +39,8 @@ class Finalist(Strict):
     """One finalist as it was exported afresh and measured beside the others.
 
     ``score.accuracy`` is on ``split``: test where the task has one, which nothing saw before; ``accuracy_validation``
-    is on the split that the search saw.
+    is on the split that the search saw. ``operators`` is empty where the runtime has no profiler; ``model`` is the
+    artifact in its bundle; ``estimated_ms`` is what a search without the device estimated.
     """
 
     recipe: Recipe
@@ -48,14 +49,20 @@ class Finalist(Strict):
     accuracy_validation: float
     kept: dict[str, int]
     operators: tuple[OperatorRow, ...]
+    model: str = "model.onnx"
+    estimated_ms: PositiveFloat | None = None
 
 
 class Finals(Strict):
-    """``finals.json``: the dense model, then the finalists; ``left_out`` says which failed when exported afresh."""
+    """``finals.json``: the dense model, then the finalists; ``left_out`` says which failed when exported afresh.
+
+    ``measured_on`` are the facts of the device, where the search only planned for it.
+    """
 
     dense: Finalist
     finalists: tuple[Finalist, ...]
     left_out: dict[str, str]
+    measured_on: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, directory: RunDirectory) -> "Finals":
@@ -154,6 +161,7 @@ def _score(
         macs=count_macs(one.module, task.example_inputs),
         parameters=count_parameters(one.module),
         peak_memory_bytes=device.peak_memory_bytes(one.artifact, evaluator.inputs),
+        energy=evaluator.energy(one.artifact),
     )
     operators = device.profile_operators(one.artifact, evaluator.inputs)
     return Finalist(
@@ -163,6 +171,7 @@ def _score(
         accuracy_validation=validation,
         kept={g.id: recipe.choices[g.id].units if g.id in recipe.choices else g.size for g in prepared.graph.groups},
         operators=tuple(OperatorRow(name=o.name, op_type=o.op_type, time_us=o.time_us) for o in operators),
+        model=f"model{one.artifact.path.suffix}",
     )
 
 

@@ -131,7 +131,8 @@ def best_so_far(records: list[TrialRecord], dense: TrialRecord | None) -> str:
     floor = dense.score.accuracy - 0.01
     scores = [record.score for record in records if record.score and record.score.accuracy >= floor]
     best = max(scores, key=lambda score: score.speedup)
-    return f"{best.speedup:.2f}x at {100 * best.accuracy:.2f} %"
+    about = "an estimated " if best.latency.source == "estimated" else ""
+    return f"{about}{best.speedup:.2f}x at {100 * best.accuracy:.2f} %"
 
 
 def check_dense(records: Mapping[str, TrialRecord]) -> None:

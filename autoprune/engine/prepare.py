@@ -4,7 +4,7 @@ import io
 import logging
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -18,6 +18,7 @@ from autoprune.space import BoundSpace
 from autoprune.task import Task
 from autoprune.tasks import check_task, fingerprint, load_task
 
+NOT_ESTIMATED = frozenset({"peak_memory_bytes"})
 PACKAGES = ("autoprune", "torch", "onnx", "onnxruntime", "onnxscript", "optuna", "numpy")
 
 
@@ -45,11 +46,15 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
         TaskError, CaptureError, TargetError, SpaceError: what is wrong with the user's input.
     """
     observer.stage("loading the task")
-    task = task or load_task(_spec(config), config.task_options)
+    task = task or load(config)
     for note in check_task(task).notes:
         observer.message(note)
     observer.stage("opening the device")
     device = open_device(config.profile, notify=observer.message)
+    _check_plan(device, config, observer)
+    if "energy_mj" in config.objectives:
+        with device.meter():  # or say at once that it cannot be read
+            pass
     observer.stage("analysing the model")
     graph = capture(task)
     _check_batch(graph, task)
@@ -61,6 +66,12 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
         seed=config.seed,
     )
     return Prepared(config, task, graph, device, space, {**fingerprint(task), "device": device.fingerprint})
+
+
+def held_clocks(prepared: Prepared, observer: Observer) -> AbstractContextManager[None]:
+    """The device's clocks, held still where the user allows it."""
+    allowed = prepared.config.allow_clock_control
+    return prepared.device.steady_clocks(observer.message) if allowed else nullcontext()
 
 
 def capture(task: Task) -> PrunableGraph:
@@ -98,6 +109,21 @@ def _silenced() -> Iterator[None]:
             yield
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _check_plan(device: Device, config: SearchConfig, observer: Observer) -> None:
+    """Say that latencies are estimates where they are; raises TargetError where an objective has none."""
+    if not device.estimates:
+        return
+    name = device.profile.name
+    if unknown := NOT_ESTIMATED.intersection(config.objectives):
+        raise TargetError(
+            f"Target '{name}' is not at hand, and {' and '.join(sorted(unknown))} cannot be estimated: say where it "
+            "is, with --connect ssh://user@host, or choose other objectives."
+        )
+    observer.message(
+        f"No device is connected: latencies on {name} are estimated from its data sheet, nothing is measured on it."
+    )
 
 
 def describe(prepared: Prepared, created_at: str) -> RunInfo:
@@ -142,12 +168,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _spec(config: SearchConfig) -> str:
+def load(config: SearchConfig) -> Task:
+    """The task that ``config`` names.
+
+    Raises:
+        TaskError: it is wrong.
+        RunError: it names none.
+    """
     if config.task is None:
         raise RunError(
             "This run was started from Python with a Task object: give it again, autoprune.resume(..., task=...)."
         )
-    return config.task
+    return load_task(config.task, config.task_options)
 
 
 def _channel_multiple(device: Device) -> int:

@@ -43,7 +43,7 @@ def read_story(root: Path) -> RunReport:
         objectives=over,
         goals=info.config.goals,
         groups={group.id: group.size for group in info.groups},
-        circumstances=_circumstances(info),
+        circumstances=_circumstances(info, finals),
         warnings=tuple(_warnings(info, records, finals, dense)),
     )
 
@@ -65,7 +65,8 @@ def _told(one: Finalist) -> Told:
         accuracy_validation=one.accuracy_validation,
         kept=one.kept,
         operators=one.operators,
-        model=f"front/{one.recipe.id}/model.onnx",
+        model=f"front/{one.recipe.id}/{one.model}",
+        estimated_ms=one.estimated_ms,
     )
 
 
@@ -76,9 +77,11 @@ def _dense(records: tuple[TrialRecord, ...], root: Path) -> TrialRecord:
     return found
 
 
-def _circumstances(info: RunInfo) -> dict[str, str]:
+def _circumstances(info: RunInfo, finals: Finals | None) -> dict[str, str]:
     config, timing = info.config, info.config.profile.timing
+    measured_on = finals.measured_on if finals else {}
     return {
+        **{f"measured on: {key}": value for key, value in measured_on.items()},
         **{f"device: {key}": value for key, value in info.facts.items()},
         **{f"version: {key}": value for key, value in info.versions.items()},
         "runtime": f"{config.profile.runtime}, {config.profile.options.threads} thread(s)",

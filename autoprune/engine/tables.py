@@ -72,7 +72,8 @@ def _measured(prepared: Prepared, evaluator: Evaluator, observer: Observer) -> d
             "when the device is quieter, or take --strategy tpe, which needs none."
         ) from error
     if (seconds := time.monotonic() - began) > 1:
-        observer.message(f"The latency table took {seconds:.0f} s; it is kept for later runs on this device.")
+        what = "table of estimated latencies" if prepared.device.estimates else "latency table"
+        observer.message(f"The {what} took {seconds:.0f} s; it is kept for later runs on this device.")
     return found
 
 

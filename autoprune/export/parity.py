@@ -40,15 +40,21 @@ def parity(
         StageError: kind ``parity``: number or shape of outputs differ, a value is not finite where the module's is, or
             the difference is above the tolerance.
     """
-    expected = _outputs(module, inputs)
     actual = predict([value.detach().cpu().numpy() for value in inputs])
+    return deviation(actual, _outputs(module, inputs), precision=precision)
+
+
+def deviation(actual: Sequence[Array], expected: Sequence[Array], *, precision: Precision = "fp32") -> float:
+    """What `parity` finds, of outputs that were computed already. Raises as it does."""
     shapes = [value.shape for value in actual], [value.shape for value in expected]
     if shapes[0] != shapes[1]:
-        raise StageError(f"The artifact's outputs have shapes {shapes[0]}, the module's {shapes[1]}.", kind="parity")
+        raise StageError(
+            f"The artifact's outputs have shapes {shapes[0]}, they should have {shapes[1]}.", kind="parity"
+        )
     error = max(map(_difference, actual, expected), default=0.0)
     if not error <= TOLERANCE[precision]:  # true for NaN as well
         raise StageError(
-            f"The {precision} artifact deviates from the module by {error:.3g} of the outputs' range; "
+            f"The {precision} artifact deviates from what it should compute by {error:.3g} of the outputs' range; "
             f"{TOLERANCE[precision]:g} is accepted.",
             kind="parity",
         )

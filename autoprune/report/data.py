@@ -38,7 +38,8 @@ class Finalist:
         accuracy_validation: on the split that the search saw.
         kept: group id -> units that stay, for every group.
         operators: per node of the exported graph; () where not profiled.
-        model: path of its ONNX file, relative to the run directory; None while it is not exported.
+        model: path of its artifact, relative to the run directory; None while it is not exported.
+        estimated_ms: the latency that the search went by, where it was measured only afterwards.
     """
 
     recipe: Recipe
@@ -48,6 +49,7 @@ class Finalist:
     kept: Mapping[str, int] = field(default_factory=dict)
     operators: tuple[OperatorTime, ...] = ()
     model: str | None = None
+    estimated_ms: float | None = None
 
     @classmethod
     def provisional(cls, record: TrialRecord) -> "Finalist":

@@ -30,9 +30,11 @@ def figures(report: RunReport) -> dict[str, Figure]:
         "trials": trials_figure(report, costs[0]),
         "progress-trials": progress_figure(report, over_time=False),
         "progress-time": progress_figure(report, over_time=True),
-        "intervals": intervals_figure(report),
-        "drift": drift_figure(report),
     }
+    if report.dense.score.latency.source == "measured":
+        found["intervals"] = intervals_figure(report)
+    if not _estimated(report):
+        found["drift"] = drift_figure(report)
     if any(report.groups[group] != units for member in report.front for group, units in member.kept.items()):
         found["kept"] = kept_figure(report)
     if report.dense.operators and report.chosen.operators:
@@ -55,7 +57,7 @@ def front_figure(report: RunReport, by: Objective) -> Figure:
     traces += _dense_marks(report, [report.dense, *report.finalists], by)
     ring = {**_marks("chosen", [report.chosen.score], [""], by=by), "hoverinfo": "skip", "hovertemplate": None}
     ring["marker"] = {"symbol": "circle-open", "size": 24, "color": "@accent", "line": {"width": 2}}
-    axes = _against_accuracy(by, report.dense.split)
+    axes = _against_accuracy(by, report.dense.split, estimated=report.dense.score.latency.source == "estimated")
     return figure_of(_drawn([*traces, ring]), **axes, shapes=_goal_lines(report, by))
 
 
@@ -71,7 +73,7 @@ def trials_figure(report: RunReport, by: Objective) -> Figure:
         trace["marker"] = {"symbol": symbol, "size": 8, "color": COLOURS[precision], "opacity": 0.65}
         traces.append(trace)
     traces += _dense_marks(report, [Finalist.provisional(record) for record in report.records if record.score], by)
-    return figure_of(_drawn(traces), **_against_accuracy(by, "validation"))
+    return figure_of(_drawn(traces), **_against_accuracy(by, "validation", estimated=_estimated(report)))
 
 
 def progress_figure(report: RunReport, *, over_time: bool) -> Figure:
@@ -280,8 +282,14 @@ def _drawn(traces: Iterable[Figure]) -> list[Figure]:
     return [trace for trace in traces if trace["x"]]
 
 
-def _against_accuracy(by: Objective, split: str) -> Figure:
+def _estimated(report: RunReport) -> bool:
+    """Whether the search went by estimates; its finalists may have been measured since."""
+    return any(record.score and record.score.latency.source == "estimated" for record in report.records)
+
+
+def _against_accuracy(by: Objective, split: str, *, estimated: bool) -> Figure:
     title = "latency, ms" if by.name == LATENCY else by.name.replace("_bytes", ", bytes").replace("_", " ")
+    title = f"estimated {title}" if estimated and by.name == LATENCY else title
     return {"xaxis": {**axis(title), "rangemode": "tozero"}, "yaxis": axis(f"accuracy on the {split} split, %")}
 
 
@@ -320,8 +328,8 @@ def _about(recipe: Recipe, score: Score, report: RunReport | None = None) -> str
     latency = score.latency
     lines = [
         f"<b>{recipe.id}</b>",
-        f"{words.percent(score.accuracy)} in {words.milliseconds(latency.median_ms)} ms {words.noise(latency)}",
-        f"{words.times(score.speedup)}, {words.size(score.size_bytes)}, {words.number(score.macs)}MACs",
+        f"{words.percent(score.accuracy)} in {words.latency(latency)} {words.noise(latency)}",
+        f"{words.speedup(score)}, {words.size(score.size_bytes)}, {words.number(score.macs)}MACs",
         escape(words.recipe(recipe)),
     ]
     if report and recipe.id == report.chosen.recipe.id:

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from autoprune.records import Failure
@@ -40,10 +41,10 @@ def tiles(report: RunReport) -> list[Tile]:
     new, old = report.chosen.score, report.dense.score
     found = [
         Tile(
-            "Latency",
-            f"{words.milliseconds(new.latency.median_ms)} ms",
-            f"{words.milliseconds(old.latency.median_ms)} ms",
-            f"{words.times(new.speedup)} as fast",
+            "Estimated latency" if new.latency.source == "estimated" else "Latency",
+            words.latency(new.latency),
+            words.latency(old.latency),
+            f"{words.speedup(new)} as fast",
         ),
         Tile(
             "Accuracy",
@@ -57,6 +58,8 @@ def tiles(report: RunReport) -> list[Tile]:
     ]
     if new.peak_memory_bytes and old.peak_memory_bytes:
         found.append(_share("Peak memory", new.peak_memory_bytes, old.peak_memory_bytes, unit=words.size))
+    if new.energy_mj and old.energy_mj:
+        found.append(_share("Energy", new.energy_mj, old.energy_mj, unit=words.energy))
     return found
 
 
@@ -69,13 +72,10 @@ def snippet(chosen: Finalist, report: RunReport) -> str:
     """Python that runs the chosen model; empty while it is not exported."""
     if chosen.model is None:
         return ""
-    path = f"{report.directory}/{chosen.model}"
-    return (
-        "import onnxruntime\n\n"
-        f"session = onnxruntime.InferenceSession({path!r})\n"
-        "names = [node.name for node in session.get_inputs()]\n"
-        "outputs = session.run(None, dict(zip(names, inputs)))  # inputs: one float32 array each, the batch first"
-    )
+    from autoprune.export import format_of
+
+    form, path = format_of(Path(chosen.model)), f"{report.directory}/{chosen.model}"
+    return f"{form.imports}\n\n{form.use.format(model=repr(path))}  # inputs: one float32 array each, the batch first"
 
 
 def _share(name: str, new: float, old: float, *, unit: Any) -> Tile:

@@ -27,17 +27,23 @@ class Entry(Strict):
     split: Split = Field(description="the split of `accuracy`: test where the task has one and the run is finished")
     samples: PositiveInt = Field(description="samples that `accuracy` is of")
     latency_ms: PositiveFloat = Field(description="median, milliseconds per inference of one batch")
-    latency_p90_ms: PositiveFloat = Field(description="90th percentile")
-    latency_p99_ms: PositiveFloat = Field(description="99th percentile")
+    latency_p90_ms: PositiveFloat | None = Field(description="90th percentile; null for an estimate")
+    latency_p99_ms: PositiveFloat | None = Field(description="99th percentile; null for an estimate")
     latency_low_ms: PositiveFloat = Field(description="lower end of the 95 % interval of the median")
     latency_high_ms: PositiveFloat = Field(description="upper end of the 95 % interval of the median")
-    latency_n: PositiveInt = Field(description="inferences timed")
-    disturbed: bool = Field(description="something else used the cores while it was timed")
+    latency_n: NonNegativeInt = Field(description="inferences timed; 0 for an estimate")
+    error_factor: PositiveFloat | None = Field(description="an estimate may be off by it either way; null if measured")
+    estimated_ms: PositiveFloat | None = Field(
+        description="what the search estimated, where the latency was measured afterwards; else null"
+    )
+    disturbed: bool = Field(description="other work, throttling or drift met the device while it was timed")
     speedup: PositiveFloat = Field(description="against the dense FP32 model, timed side by side")
     size_bytes: PositiveInt = Field(description="of the ONNX file")
     macs: NonNegativeInt = Field(description="multiply-accumulates per sample")
     parameters: NonNegativeInt
     peak_memory_bytes: NonNegativeInt | None = Field(description="null where it was not measured")
+    energy_mj: PositiveFloat | None = Field(description="of one inference of one batch; null where it was not measured")
+    energy_above_idle_mj: float | None = Field(description="what of it is above what the board draws at rest")
     precision: Precision
     source: Literal["measured", "estimated"] = Field(description="of the latencies")
     runtime: str
@@ -135,12 +141,16 @@ def entry(member: Finalist, dense: Finalist) -> Entry:
         latency_low_ms=latency.low_ms,
         latency_high_ms=latency.high_ms,
         latency_n=latency.n,
+        error_factor=latency.error_factor,
+        estimated_ms=member.estimated_ms,
         disturbed=latency.disturbed,
         speedup=score.speedup,
         size_bytes=score.size_bytes,
         macs=score.macs,
         parameters=score.parameters,
         peak_memory_bytes=score.peak_memory_bytes,
+        energy_mj=score.energy_mj,
+        energy_above_idle_mj=score.energy.above_idle_mj if score.energy else None,
         precision=latency.precision,
         source=latency.source,
         runtime=latency.runtime,

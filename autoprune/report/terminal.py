@@ -12,7 +12,8 @@ from autoprune.records import Failure
 from autoprune.report import words
 from autoprune.report.data import Finalist, RunReport
 
-COLUMNS = ("RECIPE", "", "ACCURACY", "POINTS", "LATENCY", "NOISE", "SPEED-UP", "SIZE", "PARAMS", "MACS", "TYPE")
+SIZES = ("SIZE", "PARAMS", "MACS", "ENERGY")
+COLUMNS = ("RECIPE", "", "ACCURACY", "POINTS", "LATENCY", "NOISE", "SPEED-UP", *SIZES, "TYPE")
 LEFT = ("RECIPE", "", "TYPE")
 WIDE = 104
 DROPPED = ("PARAMS", "MACS")  # on a terminal narrower than WIDE, where ids are shortened as well
@@ -36,6 +37,8 @@ def render_terminal(report: RunReport, console: Console) -> None:
 def _table(report: RunReport, *, wide: bool) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     columns = [column for column in COLUMNS if wide or column not in DROPPED]
+    if report.dense.score.energy is None:
+        columns.remove("ENERGY")
     for column in columns:
         table.add_column(column, justify="left" if column in LEFT else "right", no_wrap=True)
     members = [member for member in report.front if member.recipe.id != report.dense.recipe.id]
@@ -53,12 +56,13 @@ def _cells(member: Finalist, report: RunReport) -> dict[str, str]:
         "": words.label(member, report),
         "ACCURACY": words.percent(score.accuracy),
         "POINTS": words.points(report.dense.score.accuracy - score.accuracy),
-        "LATENCY": f"{words.milliseconds(latency.median_ms)} ms",
+        "LATENCY": words.latency(latency),
         "NOISE": words.noise(latency) + ("!" if latency.disturbed else ""),
-        "SPEED-UP": words.times(score.speedup),
+        "SPEED-UP": words.speedup(score),
         "SIZE": words.size(score.size_bytes),
         "PARAMS": words.number(score.parameters),
         "MACS": words.number(score.macs),
+        "ENERGY": words.energy(score.energy_mj) if score.energy_mj else "",
         "TYPE": latency.precision,
     }
 
@@ -68,7 +72,9 @@ def _remarks(report: RunReport) -> list[tuple[str, str]]:
     if verdict := words.verdict(report):
         lines.append((verdict, "yellow" if report.misses else "green"))
     if any(member.score.latency.disturbed for member in (*report.front, report.dense)):
-        lines.append(("! Something else used the processor while this model was timed.", "yellow"))
+        lines.append(("! Something disturbed the device while this model was timed.", "yellow"))
+    if plan := words.plan(report):
+        lines.append((plan, "yellow"))
     lines += [(f"Warning: {warning}", "yellow") for warning in report.warnings]
     if model := report.chosen.model:
         use = Path(report.directory, model).with_name("use.py")

@@ -1,11 +1,13 @@
 """Numbers and findings in words, the same in every report."""
 
+import shlex
+
 from autoprune.pareto import Goals
 from autoprune.recipe import Recipe
-from autoprune.records import Measurement
+from autoprune.records import Measurement, Score
 from autoprune.report.data import Finalist, RunReport
 
-MINUS, TIMES, NBSP = "\u2212", "\u00d7", "\u00a0"
+MINUS, TIMES, NBSP, ABOUT, AT_MOST = "\u2212", "\u00d7", "\u00a0", "\u2248", "\u2264"
 
 
 def milliseconds(ms: float) -> str:
@@ -14,8 +16,20 @@ def milliseconds(ms: float) -> str:
     return f"{ms:.{decimals}f}"
 
 
+def latency(found: Measurement) -> str:
+    """``0.794 ms``; ``≈0.794 ms`` where it is an estimate."""
+    return f"{_about(found)}{milliseconds(found.median_ms)} ms"
+
+
+def speedup(score: Score) -> str:
+    """Against the dense model; marked where it is that of an estimate."""
+    return f"{_about(score.latency)}{times(score.speedup)}"
+
+
 def noise(latency: Measurement) -> str:
-    """``±0.4 %``: half of the 95 % interval as a share of the median."""
+    """``±0.4 %``: half of the 95 % interval as a share of the median; of an estimate, the factor it may be off by."""
+    if latency.error_factor is not None:
+        return f"{AT_MOST}{latency.error_factor:.1f}{TIMES}"
     return f"±{50 * (latency.high_ms - latency.low_ms) / latency.median_ms:.1f}{NBSP}%"
 
 
@@ -32,6 +46,11 @@ def points(drop: float) -> str:
 def times(speedup: float) -> str:
     """``2.45`` and a multiplication sign."""
     return f"{speedup:.2f}{TIMES}"
+
+
+def energy(mj: float) -> str:
+    """``4.52 mJ``."""
+    return f"{mj:.3g}{NBSP}mJ"
 
 
 def size(count: float) -> str:
@@ -59,7 +78,24 @@ def headline(report: RunReport) -> str:
     if chosen.recipe.id == dense.recipe.id:
         return f"No smaller model of {report.task} beats the dense one on {report.target}{so_far}."
     price = _price(dense.score.accuracy - chosen.score.accuracy)
-    return f"{report.task} runs {times(chosen.score.speedup)} as fast on {report.target} {price}{so_far}."
+    how = "an estimated " if chosen.score.latency.source == "estimated" else ""
+    return f"{report.task} runs {how}{times(chosen.score.speedup)} as fast on {report.target} {price}{so_far}."
+
+
+def plan(report: RunReport) -> str:
+    """What estimates are worth and the command that measures; empty where nothing is estimated."""
+    found = report.dense.score.latency
+    if found.source != "estimated" or found.error_factor is None:
+        return ""
+    return (
+        f"Nothing was measured on {report.target}: latencies are estimated from its data sheet, and may be off by "
+        f"{found.error_factor:.1f}{TIMES} either way. With the device at hand: {measure_command(report)}"
+    )
+
+
+def measure_command(report: RunReport) -> str:
+    """Turns the estimates of a run into measurements."""
+    return f"autoprune measure {shlex.quote(report.directory)} --connect ssh://user@host"
 
 
 def verdict(report: RunReport) -> str:
@@ -98,6 +134,10 @@ def label(member: Finalist, report: RunReport) -> str:
     if member.recipe.id == report.chosen.recipe.id:
         return "chosen"
     return "" if member.recipe.choices else "dense"
+
+
+def _about(latency: Measurement) -> str:
+    return ABOUT if latency.source == "estimated" else ""
 
 
 def _price(drop: float) -> str:

@@ -36,20 +36,30 @@ class FakeSession(Session):
 
 
 class FakeDevice(OnnxRuntimeDevice):
-    """An artifact takes what ``script`` makes of it, by default 1 ms per megabyte; channels pay in multiples of 4."""
+    """An artifact takes what ``script`` makes of it, by default 1 ms per megabyte; channels pay in multiples of 4.
+
+    ``states`` are its conditions, one for each time that they are asked for.
+    """
 
     runtime = "fake"
     lease_name = "fake"
 
-    def __init__(self, profile: HardwareProfile, *, script: Callable[[Artifact], Script] | None = None) -> None:
+    def __init__(
+        self,
+        profile: HardwareProfile,
+        *,
+        script: Callable[[Artifact], Script] | None = None,
+        states: Iterator[dict[str, str]] | None = None,
+    ) -> None:
         super().__init__(profile)
+        self._states = states
         self._script = script or (lambda artifact: steady(artifact.size_bytes / 1e6))
 
     def facts(self) -> dict[str, str]:
         return {"cpu": "fake"}
 
     def conditions(self) -> dict[str, str]:
-        return {}
+        return next(self._states) if self._states else {}
 
     def lease(self, *, on_wait: OnWait = ignore) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from autoprune.compress import halve_onnx
-from autoprune.devices.staircase import convolutions
+from autoprune.devices.networks import convolutions
 from autoprune.errors import StageError
 from autoprune.export import TOLERANCE
 

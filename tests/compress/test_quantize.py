@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from autoprune.compress import quantize_onnx
-from autoprune.compress.quantize import CALIBRATION_BATCH, CALIBRATION_SAMPLES, _first, _quiet, saturates
+from autoprune.compress.quantize import CALIBRATION_BATCH, CALIBRATION_SAMPLES, _quiet, first_samples, saturates
 from autoprune.errors import StageError
 from tests.compress.conftest import Digits
 
@@ -116,7 +116,7 @@ def test_the_quantisers_log_is_silenced_and_then_heard_again(caplog: pytest.LogC
 
 def test_calibration_is_bounded() -> None:
     batches = [(np.zeros((60, 2)),)] * 4
-    sizes = [len(batch[0]) for batch in _first(batches, CALIBRATION_SAMPLES)]
+    sizes = [len(batch[0]) for batch in first_samples(batches, CALIBRATION_SAMPLES)]
     assert sum(sizes) == CALIBRATION_SAMPLES
     assert max(sizes) == CALIBRATION_BATCH
 

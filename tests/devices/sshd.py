@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 MISSING = "no sshd here: install OpenSSH's server to run these tests"
 SERVER = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {folder}/host
 AuthorizedKeysFile {folder}/client.pub
 PasswordAuthentication no
@@ -24,7 +24,7 @@ PidFile none
 """
 CLIENT = """\
 Host device
-  HostName 127.0.0.1
+  HostName {address}
   Port {port}
   User {user}
   IdentityFile {folder}/client
@@ -40,15 +40,18 @@ def available() -> bool:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Path]:
-    """A folder for PATH, whose ``ssh`` is the system's with a configuration of its own."""
+def running(folder: Path, *, address: str = "127.0.0.1", within: Sequence[str] = ()) -> Iterator[Path]:
+    """A folder for PATH, whose ``ssh`` is the system's with a configuration of its own.
+
+    The server listens on ``address``; ``within`` is what it is started with.
+    """
     port = _free_port()
     for name in ("host", "client"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
     host = (folder / "host.pub").read_text().split()[:2]
-    (folder / "known").write_text(f"[127.0.0.1]:{port} {' '.join(host)}\n")
-    (folder / "sshd_config").write_text(SERVER.format(port=port, folder=folder))
-    (folder / "ssh_config").write_text(CLIENT.format(port=port, folder=folder, user=getpass.getuser()))
+    (folder / "known").write_text(f"[{address}]:{port} {' '.join(host)}\n")
+    (folder / "sshd_config").write_text(SERVER.format(port=port, folder=folder, address=address))
+    (folder / "ssh_config").write_text(CLIENT.format(port=port, folder=folder, user=getpass.getuser(), address=address))
     path = folder / "bin"
     path.mkdir()
     (path / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n')
@@ -56,9 +59,9 @@ def running(folder: Path) -> Iterator[Path]:
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # the server of root wants it
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
+        server = subprocess.Popen([*within, SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
     try:
-        _wait_for(port)
+        _wait_for(address, port)
         yield path
     finally:
         server.terminate()
@@ -71,11 +74,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for(port: int) -> None:
+def _wait_for(address: str, port: int) -> None:
     until = time.monotonic() + 10
     while time.monotonic() < until:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((address, port)) == 0:
                 return
         time.sleep(0.05)
     raise TimeoutError("sshd does not listen")

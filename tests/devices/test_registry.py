@@ -24,7 +24,9 @@ def test_shipped_runtime_opens(profile: HardwareProfile) -> None:
 def test_installed_package_adds_a_runtime(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, FAKE)
     assert open_device(profile.model_copy(update={"runtime": "fake"})).facts() == {"cpu": "fake"}
-    assert {runtime.name: runtime.works for runtime in list_runtimes()} == {"fake": True, "onnxruntime": True}
+    works = {runtime.name: runtime.works for runtime in list_runtimes()}
+    assert works["fake"]
+    assert works["onnxruntime"]
 
 
 def test_duplicate_name_raises(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +44,7 @@ def test_missing_package_says_how_to_get_it(profile: HardwareProfile, monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match="pip install onnxruntime"):
         open_device(profile)
-    [runtime] = list_runtimes()
+    [runtime] = [one for one in list_runtimes() if one.name == "onnxruntime"]
     assert not runtime.works
     assert runtime.version == ""
     assert "pip install onnxruntime" in runtime.missing
@@ -58,7 +60,7 @@ def test_added_runtime_that_does_not_import_is_a_target_error(
 
 def test_listing_runtimes_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from autoprune.devices import list_runtimes; assert list_runtimes()[0].works; "
+        "import sys; from autoprune.devices import list_runtimes; assert any(one.works for one in list_runtimes()); "
         "print([name for name in ('torch', 'onnx', 'onnxruntime', 'optuna') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

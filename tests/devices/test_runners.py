@@ -12,7 +12,14 @@ from autoprune.devices._worker import runner_source
 
 FOLDER = Path(autoprune.devices.runners.__file__).parent
 FILES = sorted(path for path in FOLDER.glob("*.py") if path.name != "__init__.py")
-RUNTIMES = {"onnxruntime": {"onnxruntime", "numpy"}, "tensorrt": {"tensorrt"}, "torch": {"torch"}}
+RUNTIMES = {
+    "_base": {"numpy"},
+    "executorch": {"executorch", "numpy", "torch"},
+    "litert": {"ai_edge_litert", "numpy"},
+    "onnxruntime": {"numpy", "onnxruntime"},
+    "tensorrt": {"tensorrt"},
+    "torch": {"numpy", "torch"},
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -28,7 +35,7 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_runner_needs_nothing_else(path: Path) -> None:
     beside = {f"{autoprune.devices.runners.__name__}.{one.stem}" for one in FILES if one.stem.startswith("_")}
-    rest = {name for name in imported(path) - beside if name.partition(".")[0] not in sys.stdlib_module_names}
+    rest = {name.partition(".")[0] for name in imported(path) - beside} - sys.stdlib_module_names
     assert rest <= RUNTIMES.get(path.stem, set())
 
 

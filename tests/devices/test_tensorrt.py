@@ -1,6 +1,7 @@
 """TensorRT, against a stand-in for its documented API; on a real GPU where there is one."""
 
 import ctypes
+import gc
 import importlib
 import os
 import sys
@@ -125,6 +126,15 @@ class TestTensorRtDevice(DeviceContract):
             held = len(stand_in.CUDART.memory)
             session.renew()
             assert len(stand_in.CUDART.memory) == held
+
+    def test_memory_is_given_back_when_closed(
+        self, device: Device, artifact: Artifact, inputs: Arrays, stand_in: ModuleType
+    ) -> None:
+        with device.open(artifact, inputs):
+            assert stand_in.CUDART.memory
+        gc.collect()
+        assert not stand_in.CUDART.memory
+        assert not [one for one in stand_in.CUDART.handles.values() if one == "stream"]
 
     def test_more_samples_than_the_engine_takes_are_run_in_parts(self, device: Device, artifact: Artifact) -> None:
         images = np.random.default_rng(1).normal(size=(5, 8, 8, 8)).astype(np.float32)

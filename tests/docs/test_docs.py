@@ -17,10 +17,12 @@ from autoprune.hardware import load_profile
 from autoprune.space import SearchSpace
 from tests.cli.conftest import Command
 from tests.devices import sshd
+from tests.engine.test_plan import SHEET
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCHEMAS = {"search-space": SearchSpace}
+PLANNED = "jetson"  # nothing is timed for it
 HURRY = "timing: {warmup_ms: 2, blocks: 6, block_ms: 2, settle_percent: 500, max_seconds: 60}"
 SMALL = ROOT / "tests" / "engine" / "small.py"
 
@@ -107,7 +109,7 @@ def test_commands_run(
         if words[0] == "python":
             subprocess.run([sys.executable, *words[1:]], check=True)
             continue
-        if words[1] in {"search", "calibrate"}:
+        if words[1] in {"search", "calibrate"} and PLANNED not in words:
             words += ["--target", quick["target"]]  # of an option that is given twice, the last one holds
         if words[1] == "search" and "my.py" in words:
             words += ["--trials", "2", "--max-accuracy-drop", "0.9"]
@@ -125,8 +127,13 @@ def test_commands_over_a_connection_run(
     assert lines
     for line in lines:
         words = ["board.yaml" if word == "cpu" else word for word in shlex.split(line)[1:]]
+        if words[0] == "measure":
+            (tmp_path / "planned.yaml").write_text(Path(board).read_text() + SHEET)
+            command("search", "--task", SMALL, "--target", "planned.yaml", "--trials", "2", "--out", words[1])
+        if words[0] in {"search", "measure"}:
+            words += ["--target", "board.yaml"]
         if words[0] == "search":
-            words += ["--target", "board.yaml", "--trials", "2"]
+            words += ["--trials", "2"]
         done = command(*words, "--connect", "ssh://device")
         assert done.code in (0, 6), f"{line}\n{done.err}"
 

@@ -13,7 +13,7 @@ QUICK = """\
 name: quick
 description: this machine, timed in a hurry
 runtime: onnxruntime
-timing: {warmup_ms: 2, blocks: 6, block_ms: 2, settle_percent: 500, max_seconds: 30}
+timing: {warmup_ms: 2, blocks: 6, block_ms: 2, settle_percent: 500, max_seconds: 30, retries: 0}
 capabilities: {channel_multiple: 8, precisions: [fp32, int8]}
 """
 SPACE = """\

@@ -20,7 +20,7 @@ from torch import Tensor
 import autoprune
 from autoprune.engine import configure, start
 from autoprune.engine.story import read_story
-from autoprune.errors import RunError, SearchError, UsageError
+from autoprune.errors import RunError, SearchError, TargetError, UsageError
 from autoprune.pareto import dominates, objectives
 from autoprune.recipe import DENSE
 from autoprune.report.summary import schema
@@ -253,3 +253,24 @@ def test_a_dry_configuration_spends_nothing(quick: Arguments) -> None:
         configure(task=quick["task"], objectives=["speed", "accuracy"])
     with pytest.raises(UsageError, match="at least one trial"):
         start(configure(task=quick["task"], trials=0))
+
+
+def test_energy_is_an_objective_where_the_board_says_what_it_draws(
+    quick: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recorded tree of a Jetson's sensors stands in for them: 6 W, whatever runs."""
+    names = ["accuracy", "latency_ms", "energy_mj"]
+    monkeypatch.setattr("autoprune.devices.energy.ROOT", str(tmp_path))
+    with pytest.raises(TargetError, match="does not say what it draws"):
+        autoprune.search(**quick, strategy="random", trials=2, objectives=names, out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    monkeypatch.setattr("autoprune.devices.energy.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("autoprune.devices.energy.PART_SECONDS", 0.02)
+    (folder := tmp_path / "sys/class/hwmon/hwmon0").mkdir(parents=True)
+    for name, content in {"name": "ina3221", "in1_label": "VDD_IN", "in1_input": 5000, "curr1_input": 1200}.items():
+        (folder / name).write_text(f"{content}\n")
+    run = autoprune.search(**quick, strategy="random", trials=3, objectives=names, out=tmp_path / "run")
+    for entry in [run.document["baseline"], *run.front]:
+        assert entry["energy_mj"] > 6 * entry["latency_ms"] / 2
+    energies = [record.score.energy for record in read_story(run.directory).records if record.score]
+    assert [one.power_w for one in energies if one] == pytest.approx([6.0] * 3, rel=0.05)

@@ -90,7 +90,7 @@ def test_a_disturbed_measurement_is_marked() -> None:
     dense = run_report().dense
     latency = dense.score.latency.model_copy(update={"disturbed": True})
     disturbed = replace(dense, score=dense.score.model_copy(update={"latency": latency}))
-    footnote = "Something else used the processor"
+    footnote = "Something disturbed the device"
     assert footnote in render_html(run_report(dense=disturbed))
     assert footnote not in render_html(run_report())
 

@@ -56,7 +56,7 @@ def test_a_disturbed_measurement_is_marked() -> None:
     disturbed = found.model_copy(update={"latency": found.latency.model_copy(update={"disturbed": True})})
     text = printed(run_report(finalists=(finalist(record(disturbed, recipe=recipe(1))),)))
     assert "±0.4 %!" in text
-    assert "Something else used the processor" in text
+    assert "Something disturbed the device" in text
 
 
 def test_brackets_in_a_name_are_no_markup() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import sys
@@ -129,12 +130,12 @@ def in_batches(predict: Callable[[list[Any]], list[Any]], inputs: list[Any], siz
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings, nothing on stderr: a runtime in C++ writes remarks there which no setting of Python's reaches."""
+    """No warnings, nothing on stderr, Python's or the process's own: a runtime in C++ writes its remarks to either."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

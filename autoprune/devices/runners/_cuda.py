@@ -56,7 +56,19 @@ class Cuda:
         self._library = _library()
         if not self.get("cudaGetDeviceCount", _INT):
             raise CudaError("CUDA finds no GPU.", "device")
-        self.stream = self.get("cudaStreamCreate", _HANDLE)
+        self._stream: Any = None
+
+    @property
+    def stream(self) -> Any:
+        """Made when it is first wanted, since the GPU sets memory aside then."""
+        if self._stream is None:
+            self._stream = self.get("cudaStreamCreate", _HANDLE)
+        return self._stream
+
+    def __del__(self) -> None:
+        with contextlib.suppress(CudaError, AttributeError):  # where there is no library
+            if self._stream is not None:
+                self.call("cudaStreamDestroy", self._stream)
 
     def call(self, name: str, *arguments: Any) -> None:
         """Raises CudaError where CUDA says that it failed."""

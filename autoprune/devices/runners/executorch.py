@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import os
 import tempfile
@@ -50,6 +51,7 @@ class Runner(BaseRunner):
         library, wanted = self.import_runtime(), self._options["threads"]
         with quiet():
             if library._threadpool_get_thread_count() != wanted:
+                gc.collect()  # what an exception holds is freed late
                 if LOADED:
                     raise RuntimeError(f"this process has models loaded with other than {wanted} threads")
                 library._unsafe_reset_threadpool(wanted)

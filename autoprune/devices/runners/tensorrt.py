@@ -5,6 +5,7 @@ Networks are strongly typed: the precision is what the ONNX file says. Source of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -278,9 +279,13 @@ class Loaded:
         """Give the memory back."""
         if self._graph is not None:
             self._cuda.call("cudaGraphExecDestroy", self._graph)
-        for address in self._memory.values():
-            self._cuda.call("cudaFree", address)
-        self._context = self._engine = self._runtime = None
+        while self._memory:
+            self._cuda.call("cudaFree", self._memory.popitem()[1])
+        self._graph = self._context = self._engine = self._runtime = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(CudaError, AttributeError):  # where it was never made whole
+            self.close()
 
 
 def logger(trt: Any) -> Any:

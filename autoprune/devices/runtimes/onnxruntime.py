@@ -3,6 +3,7 @@
 import json
 
 from autoprune.devices._base import OperatorTime
+from autoprune.devices.lease import CPU, GPU
 from autoprune.devices.local import LocalDevice
 from autoprune.devices.runtimes._profile import blocked_names, operator_times
 from autoprune.hardware import HardwareProfile
@@ -25,7 +26,7 @@ class OnnxRuntimeDevice(LocalDevice):
 
     @classmethod
     def leased(cls, profile: HardwareProfile) -> str:
-        return "gpu" if profile.options.provider in ("cuda", "tensorrt") else "cpu"
+        return GPU if profile.options.provider in ("cuda", "tensorrt") else CPU
 
     @classmethod
     def operators(cls, profile: bytes, artifact: Artifact) -> list[OperatorTime]:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from autoprune.devices._base import OperatorTime
+from autoprune.devices.lease import GPU
 from autoprune.devices.local import LocalDevice
 from autoprune.devices.runtimes._layers import layer_times
 from autoprune.hardware import HardwareProfile
@@ -28,7 +29,7 @@ class TensorRtDevice(LocalDevice):
 
     @classmethod
     def leased(cls, profile: HardwareProfile) -> str:
-        return "gpu"
+        return GPU
 
     @classmethod
     def settings(cls, profile: HardwareProfile) -> dict[str, Any]:

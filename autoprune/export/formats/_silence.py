@@ -18,7 +18,8 @@ def silence() -> Iterator[None]:
     previous = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with quiet(), contextlib.redirect_stdout(io.StringIO()), _closed_stderr():
+        nowhere = io.StringIO()
+        with _closed_stderr(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), quiet():
             yield
     finally:
         logging.disable(previous)
@@ -26,7 +27,7 @@ def silence() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _closed_stderr() -> Iterator[None]:
-    """The process's own, which no setting of Python's reaches."""
+    """The process's own, where C++ writes."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -75,18 +75,33 @@ def _converted(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
 
 def _quantized(data: bytes, inputs: tuple[Tensor, ...], calibration: Calibration) -> bytes:
     """Raises StageError."""
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import calibrator, quantizer
+    from ai_edge_quantizer.utils import qsv_utils
 
     feeds = {SIGNATURE: [_feed(batch) for batch in _of_size(len(inputs[0]), calibration)]}
+    recipe = _recipe()
     try:
-        quantizing = quantizer.Quantizer(bytearray(data), recipe.static_wi8_ai8())
-        for end in (recipe.TFLOperationName.INPUT, recipe.TFLOperationName.OUTPUT):
-            quantizing.update_quantization_recipe(
-                regex=".*", operation_name=end, algorithm_key=recipe.AlgorithmName.NO_QUANTIZE
-            )
-        return bytes(quantizing.quantize(quantizing.calibrate(feeds)).quantized_model)
+        # the quantizer's own calibration averages ranges over batches, which clips what a few samples reach
+        ranges = calibrator.Calibrator(data, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
+        ranges.calibrate(feeds, recipe)
+        quantizing = quantizer.Quantizer(bytearray(data), recipe.get_quantization_recipe())
+        return bytes(quantizing.quantize(ranges.get_model_qsvs()).quantized_model)
     except Exception as error:
         raise StageError(f"INT8 quantisation failed: {error}.", kind="quantize") from error
+
+
+def _recipe() -> Any:
+    """INT8 weights and activations, between inputs and outputs in FP32."""
+    from ai_edge_quantizer import recipe_manager
+    from ai_edge_quantizer.recipe import AlgorithmName, TFLOperationName
+
+    found = recipe_manager.RecipeManager()
+    found.add_static_config(
+        regex=".*", operation_name=TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8
+    )
+    for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
+        found.add_quantization_config(regex=".*", operation_name=end, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    return found
 
 
 def _feed(batch: tuple[np.ndarray, ...]) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""A network namespace of its own for a device: its link can go down and come back."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.devices import sshd
+
+HOST, DEVICE, PREFIX = "10.213.77.1", "10.213.77.2", 30
+MISSING = "no network namespaces here: they need iproute2 and the rights of root"
+
+
+@dataclass(frozen=True)
+class Link:
+    """What leads into the namespace ``space``, where the device is."""
+
+    space: str
+
+    @property
+    def within(self) -> list[str]:
+        """What a program on the device is started with."""
+        return ["ip", "netns", "exec", self.space]
+
+    def up(self) -> None:
+        """Plugged in."""
+        _ip("-n", self.space, "link", "set", f"{self.space}d", "up")
+
+    def down(self) -> None:
+        """Pulled out at the device's end: packets vanish, nobody is told."""
+        _ip("-n", self.space, "link", "set", f"{self.space}d", "down")
+
+
+@contextmanager
+def link(name: str) -> Iterator[Link]:
+    """A namespace with an address, `DEVICE`. Raises OSError or CalledProcessError where it is not permitted."""
+    _ip("netns", "add", name)
+    try:
+        _ip("link", "add", f"{name}h", "type", "veth", "peer", "name", f"{name}d", "netns", name)
+        _ip("addr", "add", f"{HOST}/{PREFIX}", "dev", f"{name}h")
+        _ip("-n", name, "addr", "add", f"{DEVICE}/{PREFIX}", "dev", f"{name}d")
+        _ip("link", "set", f"{name}h", "up")
+        found = Link(name)
+        found.up()
+        yield found
+    finally:
+        _ip("netns", "del", name)  # and the link with it
+
+
+@contextmanager
+def device(folder: Path) -> Iterator[tuple[Link, Path]]:
+    """A device behind a link of its own that ssh knows as ``device``; see `sshd.running`."""
+    with link(f"ap{os.getpid()}") as found, sshd.running(folder, address=DEVICE, within=found.within) as path:
+        yield found, path
+
+
+def available() -> bool:
+    """Whether it is permitted."""
+    try:
+        with link("approbe"):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
