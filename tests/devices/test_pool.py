@@ -46,6 +46,11 @@ class OneOfMany(FakeDevice):
             yield session
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprune.devices.pool.LEASE_SECONDS", 2.0)
+
+
 @pytest.fixture
 def told() -> list[str]:
     return []
