@@ -14,7 +14,7 @@ from autoprune.errors import TargetError
 EXTRAS = {
     "ray": ("ray", "spread trials over machines; not used by this version yet"),
     "mobile": ("executorch", "time on the mobile CPU runtimes, ExecuTorch and LiteRT"),
-    "tensorrt": ("tensorrt", "time on NVIDIA devices; not used by this version yet"),
+    "tensorrt": ("tensorrt", "time on NVIDIA GPUs"),
     "hf": ("transformers", "Hugging Face models"),
 }
 

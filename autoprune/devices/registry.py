@@ -41,7 +41,7 @@ def open_device(profile: HardwareProfile, *, notify: OnWait = ignore) -> Device:
         ways = [{"connection": connection, "connections": ()} for connection in profile.connections]
         return Pool(profile, [open_device(profile.model_copy(update=way)) for way in ways], notify=notify)
     if profile.connection == GIVEN:
-        return PlannedDevice(profile)
+        return PlannedDevice(profile, format=_kind(profile).format)
     if profile.connection == LOCAL:
         kind = _kind(profile)
         if missing := _missing(kind, profile.options):
