@@ -35,9 +35,11 @@ def open_device(profile: HardwareProfile) -> Device:
     if profile.connection == GIVEN:
         raise TargetError(f"Target '{profile.name}' is somewhere else: say where, with --connect ssh://user@host.")
     kind = _kind(profile)
-    if profile.connection == LOCAL:
-        if missing := _missing(kind):
-            raise TargetError(f"Profile '{profile.name}' needs runtime '{profile.runtime}': {missing}")
+    local = profile.connection == LOCAL
+    here = local or kind.format != Device.format  # what is no ONNX is made and scored here in any case
+    if here and (missing := _missing(kind)):
+        raise TargetError(f"Profile '{profile.name}' needs runtime '{profile.runtime}': {missing}")
+    if local:
         return kind(profile)
     if not issubclass(kind, LocalDevice):
         raise TargetError(
