@@ -51,10 +51,13 @@ def test_missing_package_says_how_to_get_it(profile: HardwareProfile, monkeypatc
         assert "pip install" in runtime.missing
 
 
-def test_runtime_without_its_converter_does_not_work(profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("connection", ["local", "ssh://device"])
+def test_runtime_without_its_converter_does_not_work(
+    connection: str, profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "litert_torch" else name)
     with pytest.raises(TargetError, match=r"package 'litert_torch' is not installed.*autoprune\[mobile\]"):
-        open_device(profile.model_copy(update={"runtime": "litert"}))
+        open_device(profile.model_copy(update={"runtime": "litert", "connection": connection}))
 
 
 def test_added_runtime_that_does_not_import_is_a_target_error(
