@@ -40,6 +40,15 @@ WIDTH, LAYERS, SIZE = 64, 6, 16  # about a millisecond
 PAIRS = 5
 LATENCY = OBJECTIVES["latency_ms"]
 TRIALS, SHARE, DROP_AFTER, DROP_S = 40, 0.2, 30, 30.0
+PROFILE = """\
+name: device
+description: this machine
+extends: cpu
+python: {python}
+timing: {timing}
+capabilities: {{channel_multiple: 8}}
+"""
+HURRY = "{warmup_ms: 5, blocks: 6, block_ms: 5, settle_percent: 200, retries: 0}"
 APART = 0.05  # shares of the dense model's latency that differ by less, or within their intervals, are the same
 PROPERTIES = "survives_any_bytes or answers_any_request or lies_gets"
 
@@ -74,12 +83,12 @@ def search_with_faults(bench: Bench, options: argparse.Namespace) -> None:
     trials = 6 if bench.quick else TRIALS
     plan = {"share": SHARE, "drop_after": 4 if bench.quick else DROP_AFTER, "drop_s": 3.0 if bench.quick else DROP_S}
     with tempfile.TemporaryDirectory() as folder:
-        good = searched(Path(folder), options, trials=trials, name="good")
+        good = searched(Path(folder), options, trials=trials, name="good", hurry=bench.quick)
         path = Path(folder) / "plan.json"
         path.write_text(json.dumps(plan))
         began = time.monotonic()
         with flaky(Path(folder), path):
-            bad = searched(Path(folder), options, trials=trials, name="bad")
+            bad = searched(Path(folder), options, trials=trials, name="bad", hurry=bench.quick)
         found = json.loads(path.read_text())
     bench.say(
         f"{found['failed']} of {found['measurements']} measurements were cut off, and the device was away for "
@@ -92,10 +101,12 @@ def search_with_faults(bench: Bench, options: argparse.Namespace) -> None:
     bench.figure("latencies that differ beyond the noise", sum(differ(a, b) for a, b in both), goal="== 0")
 
 
-def searched(folder: Path, options: argparse.Namespace, *, trials: int, name: str) -> dict[str, TrialRecord]:
+def searched(
+    folder: Path, options: argparse.Namespace, *, trials: int, name: str, hurry: bool
+) -> dict[str, TrialRecord]:
     """Records by recipe."""
     profile = folder / "device.yaml"
-    profile.write_text(f"name: device\ndescription: this machine\nextends: cpu\npython: {options.python}\n")
+    profile.write_text(PROFILE.format(python=options.python, timing=HURRY if hurry else "{}"))
     run = autoprune.search(
         task="digits",
         target=str(profile),
