@@ -24,7 +24,7 @@ Place = Literal["hardware", "host"]
 
 
 class Evidence(Strict):
-    """One smoke measurement: a chain of convolutions, in FP32, whose outputs agreed with ONNX Runtime's here.
+    """One smoke measurement: a chain of convolutions, in FP32, whose outputs, if it tells them, agreed with those here.
 
     Attributes:
         place: ``hardware``, the device that the profile describes; ``host``, the machine of whoever recorded it.
@@ -37,7 +37,7 @@ class Evidence(Strict):
     runtime_version: str
     facts: dict[str, str]
     median_ms: PositiveFloat
-    largest_error: float
+    largest_error: float | None
 
 
 def record(profile: HardwareProfile) -> Evidence:

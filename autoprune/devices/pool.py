@@ -9,11 +9,14 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import NoReturn
 
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
+from autoprune.devices.energy import Meter
 from autoprune.devices.lease import OnWait, ignore
+from autoprune.devices.steadiness import Steadiness
 from autoprune.errors import DeviceError, StageError, TargetError
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
 
+MODE = "power_mode"  # of conditions; another one is another device
 FAILURES = 3  # in a row, after which a device is put aside
 LEASE_SECONDS, POLL_SECONDS = 3600.0, 0.5
 
@@ -23,17 +26,17 @@ class BusyError(Exception):
 
 
 class Member:
-    """One device of a pool; ``failures`` counts those since it last worked."""
+    """One device of a pool, and how steady it is; ``failures`` counts those since it last worked."""
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    def __init__(self, device: Device, steadiness: Steadiness) -> None:
+        self.device, self.steadiness = device, steadiness
         self.where = device.profile.connection
         self.failures = 0
         self.aside = False
 
 
 class Pool(Device):
-    """Identical devices: the same facts, or it is refused. What a lease encloses is done on one of them.
+    """Identical devices: the same facts and power mode, or it is refused. What a lease encloses is done on one of them.
 
     A device that fails ``FAILURES`` times in a row is put aside for as long as this process lives, and ``notify`` is
     told; the last one stays, and fails as a device does that is alone.
@@ -43,7 +46,7 @@ class Pool(Device):
         super().__init__(profile)
         first = devices[0]
         self.runtime, self.format, self.computes = first.runtime, first.format, first.computes
-        self._members = [Member(device) for device in devices]
+        self._members = [Member(device, Steadiness(self)) for device in devices]
         self._notify = notify
         self._leased: Member | None = None
         self._facts: dict[str, str] = {}
@@ -58,12 +61,14 @@ class Pool(Device):
             told: dict[str, dict[str, str]] = {}
             for member in self._sound():
                 try:
-                    told[member.where] = member.device.facts()
+                    mode = member.device.conditions().get(MODE, "")
+                    told[member.where] = {**member.device.facts(), MODE: mode}
                 except DeviceError as error:
                     self._failed(member, error, most=1)
                     if not member.aside:  # it is the last
                         raise
             self._facts = self._same(told)
+            del self._facts[MODE]
         return dict(self._facts)
 
     def _same(self, told: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -81,6 +86,24 @@ class Pool(Device):
     def conditions(self) -> dict[str, str]:
         with self._on() as member:
             return {**member.device.conditions(), "connection": member.where}
+
+    @property
+    def _steadiness(self) -> Steadiness:
+        """Each is compared with itself: boards of one kind differ by some per cent."""
+        assert self._leased
+        return self._leased.steadiness
+
+    @contextlib.contextmanager
+    def steady_clocks(self, tell: OnWait) -> Iterator[None]:
+        """Of all of them."""
+        self.facts()
+        with ExitStack() as stack:
+            for member in self._sound():
+                stack.enter_context(member.device.steady_clocks(tell))
+            yield
+
+    def meter(self) -> AbstractContextManager[Meter]:
+        return (self._leased or self._sound()[0]).device.meter()
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[Session]:

@@ -12,7 +12,7 @@ from autoprune.devices.pool import FAILURES, Pool
 from autoprune.errors import DeviceError, DocumentError, StageError, TargetError
 from autoprune.hardware import HardwareProfile, TimingPolicy, load_profile
 from autoprune.records import Artifact
-from autoprune.testing import FakeDevice
+from autoprune.testing import FakeDevice, steady
 
 QUICK = TimingPolicy(warmup_ms=1, blocks=6, block_ms=1, settle_percent=500)
 
@@ -21,11 +21,14 @@ class OneOfMany(FakeDevice):
     """A scripted device that can be lost."""
 
     def __init__(self, profile: HardwareProfile) -> None:
-        super().__init__(profile)
+        super().__init__(profile, script=lambda artifact: steady(self.speed))
         self.lease_name = f"test-{profile.connection}"
-        self.chip = "A"
+        self.chip, self.mode, self.speed = "A", "MAXN", 1.0
         self.lost = False
         self.opened = 0
+
+    def conditions(self) -> dict[str, str]:
+        return {"power_mode": self.mode}
 
     def facts(self) -> dict[str, str]:
         if self.lost:
@@ -191,6 +194,32 @@ def test_devices_that_differ_are_refused(pool: Pool, devices: list[OneOfMany]) -
     devices[2].chip = "B"
     with pytest.raises(TargetError, match=r"not identical: chip is A on .*-a, and B on .*-c"):
         pool.facts()
+
+
+def test_devices_in_different_power_modes_are_refused(pool: Pool, devices: list[OneOfMany]) -> None:
+    devices[1].mode = "15W"
+    with pytest.raises(TargetError, match=r"power_mode is MAXN on .*-a, and 15W on .*-b"):
+        pool.facts()
+
+
+def test_a_slower_member_has_not_drifted(
+    pool: Pool, devices: list[OneOfMany], artifact: Artifact, inputs: Arrays, told: list[str]
+) -> None:
+    devices[1].speed = 1.3
+    for busy in ((), (devices[0], devices[2])):
+        with contextlib.ExitStack() as others:
+            for device in busy:
+                others.enter_context(held(device))
+            found = pool.latencies({"reference": artifact}, inputs, QUICK, tell=told.append)["reference"]
+            assert "disturbed_by" not in found.conditions
+    assert found.conditions["connection"].endswith("-b")
+    assert told == []
+
+
+def test_all_clocks_are_held(pool: Pool, devices: list[OneOfMany], told: list[str]) -> None:
+    with pool.steady_clocks(told.append):
+        pass
+    assert len(told) == len(devices)
 
 
 def test_a_pool_of_boards_with_one_profile(tmp_path: Path, artifact: Artifact, inputs: Arrays) -> None:
