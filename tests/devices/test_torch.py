@@ -70,7 +70,8 @@ class TestTorchOnTheCpu(TorchContract):
 
     def test_threads_of_this_process_are_left_alone(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         before = torch.get_num_threads()
-        with device.open(artifact, inputs) as session:
+        other = open_device(profile_of(threads=before + 1))
+        with other.open(artifact, inputs) as session:
             session.run(2)
             assert torch.get_num_threads() == before
         assert device.lease_name == "cpu"
