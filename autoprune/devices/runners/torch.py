@@ -96,7 +96,8 @@ class Runner(BaseRunner):
         if self._module is None:
             self._module = self._program()
             self._sparse = sparsified(torch, self._module) if self._options.get("sparse") and self._gpu else 0
-            self._call = torch.compile(self._module) if self._options.get("compiled") else self._module
+            with quiet():
+                self._call = torch.compile(self._module) if self._options.get("compiled") else self._module
         elif not self._sparse:
             with torch.inference_mode(False):
                 for value in [*self._module.parameters(), *self._module.buffers()]:
@@ -127,7 +128,8 @@ class Runner(BaseRunner):
         leaves = self.import_runtime().utils._pytree.tree_leaves
 
         def one(batch: list[Any]) -> list[Any]:
-            return [value.numpy(force=True) for value in leaves(session(*self._tensors(batch)))]
+            with quiet() if self._options.get("compiled") else contextlib.nullcontext():  # it may compile again
+                return [value.numpy(force=True) for value in leaves(session(*self._tensors(batch)))]
 
         return in_batches(one, inputs, self._batch) if self._batch else one(inputs)
 
