@@ -87,3 +87,8 @@ def test_a_shipped_profile_asks_for_what_its_runtime_has(name: str) -> None:
         known = [rate for rate in rates if rate]
         assert known == sorted(known), "what is smaller is not slower"
         assert shipped.hardware.sources
+
+
+def test_tensorrt_over_a_connection_needs_nothing_here(profile: HardwareProfile) -> None:
+    there = profile.model_copy(update={"runtime": "tensorrt", "connection": "ssh://board"})
+    assert open_device(there).format == "onnx_tensorrt"
