@@ -84,7 +84,7 @@ def test_what_hangs_is_ended_there_with_all_that_it_started(
 ) -> None:
     device = broken(HANGING)
     with device.open(artifact, inputs) as session:
-        monkeypatch.setattr("autoprune.devices._worker.SECONDS", 1.0)
+        monkeypatch.setattr(session._worker, "_deadline_s", 1.0)
         with pytest.raises(StageError, match=r"nothing came back within 1") as caught:
             session.run(1)
     assert caught.value.kind == "hang"

@@ -23,10 +23,10 @@ class Bench:
         found: Iterator[State] = itertools.chain(states, itertools.repeat(COOL))
         self.device = FakeDevice(profile, states=map(dict, found))
         self.dense, self.times, self.said = iter(dense), 0, list[str]()
-        self.steadiness = Steadiness(self.device, self.said.append)
+        self.steadiness = Steadiness(self.device)
 
     def time(self, policy: TimingPolicy = POLICY) -> Timed:
-        return self.steadiness.insist(lambda state, look: self._measure(policy, state, look), policy)
+        return self.steadiness.insist(lambda state, look: self._measure(policy, state, look), policy, self.said.append)
 
     def _measure(self, policy: TimingPolicy, state: State, look: Look) -> Timed:
         self.times += 1
@@ -94,7 +94,7 @@ def test_a_dense_model_beside_other_work_proves_no_drift(profile: HardwareProfil
         found = bench._measure(policy, state, look)
         return {name: one.model_copy(update={"disturbed": True}) for name, one in found.items()}
 
-    assert bench.steadiness.insist(loud, policy)["cut"].disturbed
+    assert bench.steadiness.insist(loud, policy, bench.said.append)["cut"].disturbed
     assert bench.times == 2
 
 
