@@ -78,7 +78,7 @@ class Hardware(Strict):
 
     processor: str = Field(description="what runs the models")
     cores: PositiveInt | None = Field(
-        default=None, description="of the processor, where ``options.threads`` says how many of them work"
+        default=None, description="of the processor, where ``options.threads`` says how many work; not of a GPU"
     )
     memory_bytes: PositiveInt | None = None
     peak_gflops: dict[Precision, PositiveFloat] = Field(

@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 PACKAGES = ("autoprune", "torch", "onnx", "onnxscript", "safetensors")
 
 USE = '''\
-"""Run the model in {runtime} ({model}, {precision}) and in PyTorch (model.pt2, fp32)."""
+"""Run the model in {runtime} ({model}, {precision}) and in PyTorch (model.pt2, {program})."""
 
 from pathlib import Path
 
@@ -164,6 +164,7 @@ def _usage(artifact: Artifact, example_inputs: tuple[Tensor, ...]) -> str:
     arrays = (f"np.zeros({tuple(value.shape)}, np.{value.numpy(force=True).dtype})" for value in example_inputs)
     return USE.format(
         precision=artifact.precision,
+        program=artifact.precision if form is Pt2Format else "fp32",
         runtime=form.runtime,
         model=model,
         imports=form.imports,

@@ -186,5 +186,10 @@ def test_what_a_plan_needs_is_said(planned: HardwareProfile, changes: dict[str, 
         open_device(planned.model_copy(update=changes))
 
 
-def test_every_profile_that_is_somewhere_else_can_be_planned_for() -> None:
-    assert open_device(load_profile("jetson")).estimates
+@pytest.mark.parametrize("name", ["jetson", "jetson-orin-nano", "jetson-agx-orin", "jetson-thor"])
+def test_every_jetson_can_be_planned_for(name: str, artifact: Artifact, inputs: Arrays) -> None:
+    device = open_device(load_profile(name))
+    assert device.estimates
+    assert device.profile.hardware is not None
+    assert device.profile.hardware.cores is None, "threads of the CPU do not share a GPU"
+    assert device.latencies({"one": artifact}, inputs, device.profile.timing)["one"].median_ms > 0

@@ -212,9 +212,7 @@ def test_what_the_builder_says_of_sparsity_is_read(line: str, found: dict[str, s
 
 def test_an_option_of_another_runtime_is_refused(profile: HardwareProfile) -> None:
     wrong = profile.model_copy(update={"options": RuntimeOptions(cuda_graph=True)})
-    with pytest.raises(
-        TargetError, match=r"'onnxruntime' has no option cuda_graph: it knows threads, batch, provider, spinning\."
-    ):
+    with pytest.raises(TargetError, match=r"'onnxruntime' has no option cuda_graph: it knows threads, .*spinning\."):
         open_device(wrong)
 
 
