@@ -13,14 +13,14 @@ from autoprune.errors import TargetError
 
 EXTRAS = {
     "ray": ("ray", "spread trials over machines; not used by this version yet"),
-    "mobile": ("executorch", "time on the mobile CPU runtimes; not used by this version yet"),
-    "tensorrt": ("tensorrt", "time on NVIDIA devices; not used by this version yet"),
+    "mobile": ("executorch", "time on the mobile CPU runtimes, ExecuTorch and LiteRT"),
+    "tensorrt": ("tensorrt", "time on NVIDIA GPUs"),
     "hf": ("transformers", "Hugging Face models"),
 }
 
 
 def doctor(*, json: JsonOption = False) -> int:
-    """Say what is installed, which runtimes work, what is missing and how to get it; 2 when a runtime does not work."""
+    """Say what is installed, which runtimes work, what is missing and how to get it; 2 when no runtime works."""
     from autoprune.cli._output import print_json, print_table
 
     found: dict[str, Any] = {
@@ -29,7 +29,7 @@ def doctor(*, json: JsonOption = False) -> int:
         "runtimes": _runtimes(),
         "extras": _extras(),
     }
-    code = 0 if all(row["works"] for row in found["runtimes"]) else TargetError.exit_code
+    code = 0 if any(row["works"] for row in found["runtimes"]) else TargetError.exit_code
     if json:
         print_json(found)
         return code

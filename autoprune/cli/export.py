@@ -16,7 +16,7 @@ def export(
     *,
     to: Annotated[Path, typer.Option(help="The folder to make.")],
 ) -> None:
-    """Write one model of a run (ONNX, safetensors, .pt2, recipe, manifest) into a folder."""
+    """Write one model of a run (artifact, safetensors, .pt2, recipe, manifest) into a folder."""
     from autoprune.cli._output import out
     from autoprune.cli._progress import Progress
     from autoprune.engine.bundle import export_recipe

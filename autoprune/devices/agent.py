@@ -309,7 +309,9 @@ class Agent:
     def do_release(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         """The opposite of ``do_lease``; also what happens when the agent ends."""
         if request["name"] in self._locks:
-            os.close(self._locks.pop(request["name"]))
+            file = self._locks.pop(request["name"])
+            fcntl.flock(file, fcntl.LOCK_UN)  # a worker that was started meanwhile has it too
+            os.close(file)
         return {}, b""
 
     @property

@@ -186,7 +186,8 @@ class LocalDevice(Device):
     def _runner(self, path: str, inputs: Arrays = ()) -> Any:
         described, data = packed(inputs)
         module = importlib.import_module(f"autoprune.devices.runners.{self.runner}")
-        return module.Runner(path, {**self.settings(self.profile), "inputs": described}, data)
+        with stage_errors():
+            return module.Runner(path, {**self.settings(self.profile), "inputs": described}, data)
 
     @contextlib.contextmanager
     def _apart(self, artifact: Artifact, inputs: Arrays) -> Iterator[Worker]:

@@ -23,15 +23,21 @@ class PlannedDevice(Device):
     Nothing can be timed on it: ``open`` raises `DeviceError`.
 
     Raises:
-        TargetError: the profile does not say what the device is made of, or leaves its channel multiple to a probe.
+        TargetError: the profile does not say what the device is made of, or leaves its channel multiple to a probe; its
+            runtime takes no ONNX files.
     """
 
     lease_name = "plan"
     estimates = True
 
-    def __init__(self, profile: HardwareProfile) -> None:
+    def __init__(self, profile: HardwareProfile, *, format: str = Device.format) -> None:
         super().__init__(profile)
-        self.runtime = profile.runtime
+        self.runtime, self.format = profile.runtime, format
+        if not format.startswith(Device.format):
+            raise TargetError(
+                f"Target '{profile.name}' is somewhere else, and only ONNX files are estimated: say where it is, with "
+                "--connect ssh://user@host."
+            )
         if not describes(profile.hardware):
             raise TargetError(
                 f"Target '{profile.name}' is somewhere else: say where, with --connect ssh://user@host. To plan for it "
@@ -88,7 +94,7 @@ class PlannedDevice(Device):
         self._absent()
 
     def predictor(self, artifact: Artifact) -> AbstractContextManager[Predict]:
-        return OnnxRuntimeDevice(self.profile).predictor(artifact)
+        return OnnxRuntimeDevice.here().predictor(artifact)
 
     def peak_memory_bytes(self, artifact: Artifact, inputs: Arrays) -> None:
         """Not known before the device is at hand."""

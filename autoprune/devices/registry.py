@@ -41,21 +41,28 @@ def open_device(profile: HardwareProfile, *, notify: OnWait = ignore) -> Device:
         ways = [{"connection": connection, "connections": ()} for connection in profile.connections]
         return Pool(profile, [open_device(profile.model_copy(update=way)) for way in ways], notify=notify)
     if profile.connection == GIVEN:
-        return PlannedDevice(profile)
+        return PlannedDevice(profile, format=_kind(profile).format)
     if profile.connection == LOCAL:
         kind = _kind(profile)
-        if missing := _missing(kind, profile.options):
-            raise TargetError(f"Profile '{profile.name}' needs runtime '{profile.runtime}': {missing}")
+        _check_here(kind, profile)
         return kind(profile)
     way = _way(profile)
     if not issubclass(way, RemoteDevice):
         _check_options(profile, frozenset())
-    elif not issubclass(_kind(profile), LocalDevice):
+    elif not issubclass(kind := _kind(profile), LocalDevice):
         raise TargetError(
             f"Profile '{profile.name}' asks for runtime '{profile.runtime}' over a connection: "
             "that works with the runtimes that ship with autoprune."
         )
+    elif not kind.format.startswith(Device.format):  # what is no ONNX is made and scored here in any case
+        _check_here(kind, profile)
     return way(profile)
+
+
+def _check_here(kind: type[Device], profile: HardwareProfile) -> None:
+    """Raises TargetError where the runtime does not work on this machine."""
+    if missing := _missing(kind, profile.options):
+        raise TargetError(f"Profile '{profile.name}' needs runtime '{profile.runtime}': {missing}")
 
 
 def list_runtimes() -> list[Runtime]:

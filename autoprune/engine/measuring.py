@@ -10,7 +10,6 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from autoprune.devices import Device, open_device
-from autoprune.devices.plan import PlannedDevice
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.engine.api import Run
 from autoprune.engine.config import RunInfo
@@ -20,7 +19,7 @@ from autoprune.engine.prepare import load
 from autoprune.engine.story import write_reports
 from autoprune.errors import RunError, SearchError, StageError, TargetError
 from autoprune.evaluate import as_arrays, timing_inputs
-from autoprune.export import deviation, read_manifest
+from autoprune.export import deviation, find_format, read_manifest
 from autoprune.hardware import GIVEN, HardwareProfile, connected, load_profile
 from autoprune.recipe import DENSE
 from autoprune.records import Artifact, Measurement
@@ -62,10 +61,10 @@ def measure(
         task = task or load(info.config)
         observer.stage("opening the device")
         device = open_device(profile)
-        if device.format != PlannedDevice.format:
+        if find_format(device.format).suffix != Path(finals.dense.model).suffix:
             raise TargetError(
-                f"Runtime '{profile.runtime}' takes no ONNX files, which is what a planned run has: search anew, with "
-                "the device connected."
+                f"Runtime '{profile.runtime}' does not take {finals.dense.model}, which is what the run has: search "
+                "anew, with the device connected."
             )
         found = _measured(finals, device, directory, task, observer)
         directory.write(directory.finals, found.model_dump(mode="json"))
@@ -117,13 +116,14 @@ def _measured(finals: Finals, device: Device, directory: RunDirectory, task: Tas
 
 def _artifact(directory: RunDirectory, one: Finalist) -> Artifact:
     folder = directory.front / one.recipe.id
-    entry = read_manifest(folder).files["model.onnx"]
-    path = folder / "model.onnx"
-    return Artifact(path=path, precision=one.recipe.precision, sha256=entry.sha256, size_bytes=entry.size_bytes)
+    entry = read_manifest(folder).files[one.model]
+    return Artifact(
+        path=folder / one.model, precision=one.recipe.precision, sha256=entry.sha256, size_bytes=entry.size_bytes
+    )
 
 
 def _compare(device: Device, artifact: Artifact, examples: Sequence[np.ndarray]) -> None:
-    here = OnnxRuntimeDevice(device.profile)
+    here = OnnxRuntimeDevice.here()
     with device.predictor(artifact) as there, here.predictor(artifact) as reference:
         deviation(there(examples), reference(examples), precision=artifact.precision)
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, NonNegativeInt, ValidationError
 
 from autoprune.documents import Strict
-from autoprune.errors import RunError, StageError
+from autoprune.errors import RunError
 from autoprune.export.formats import format_of
+from autoprune.export.formats.pt2 import Pt2Format, save_program
 from autoprune.hardware import Precision
 from autoprune.recipe import Recipe
 from autoprune.records import Artifact
@@ -85,8 +86,8 @@ def write_bundle(
     """Write the new folder ``folder``; it appears whole or not at all.
 
     It holds the artifact (``model.onnx``, or with another suffix), ``model.safetensors`` (the weights under the user's
-    names), ``model.pt2`` (loads without the user's class), ``recipe.json``, ``manifest.json`` and ``use.py``. Neither
-    the example inputs nor any path of this machine is stored.
+    names), ``model.pt2`` (loads without the user's class; the artifact itself, if that is one), ``recipe.json``,
+    ``manifest.json`` and ``use.py``. Neither the example inputs nor any path of this machine is stored.
 
     A ``.pt2`` of torch 2.13 holds the graph as JSON and the tensors as raw bytes, and these hold no pickle. Its
     format allows pickles though, and ``torch.export.load`` unpickles what a foreign file says is one: treat a ``.pt2``
@@ -108,7 +109,8 @@ def write_bundle(
         draft.mkdir(parents=True)
         shutil.copyfile(artifact.path, draft / f"model{artifact.path.suffix}")
         _save_weights(module, draft / "model.safetensors")
-        _save_program(module, example_inputs, draft / "model.pt2")
+        if artifact.path.suffix != Pt2Format.suffix:
+            save_program(module, example_inputs, draft / "model.pt2")
         (draft / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (draft / "use.py").write_text(_usage(artifact, example_inputs), encoding="utf-8")
         manifest = Manifest(
@@ -155,25 +157,6 @@ def _save_weights(module: nn.Module, path: Path) -> None:
     from safetensors.torch import save_model
 
     save_model(module, str(path))
-
-
-def _save_program(module: nn.Module, example_inputs: tuple[Tensor, ...], path: Path) -> None:
-    """``torch.export.save`` without stack traces (they name the user's paths) and without the example inputs."""
-    import torch
-
-    from autoprune.export.onnx import capture_program, quiet
-
-    try:
-        with quiet(), torch.no_grad():
-            program = capture_program(module, example_inputs)
-            for node in program.graph.nodes:
-                node.meta.pop("stack_trace", None)
-            program.example_inputs = None
-            torch.export.save(program, path)
-    except OSError:
-        raise
-    except Exception as error:
-        raise StageError(f"The model cannot be saved as .pt2: {error}", kind="export") from error
 
 
 def _usage(artifact: Artifact, example_inputs: tuple[Tensor, ...]) -> str:

@@ -60,9 +60,14 @@ class Store:
 
 
 def structure(artifact: Artifact) -> str:
-    """Digest of an ONNX model's operators, attributes and shapes; weights do not count, since they cost no time."""
+    """Digest of an ONNX model's operators, attributes and shapes; weights do not count, since they cost no time.
+
+    What is no ONNX is taken whole.
+    """
     import onnx
 
+    if artifact.path.suffix != ".onnx":
+        return artifact.sha256
     model = onnx.load(artifact.path)
     nodes = [_digest(node) for node in model.graph.node]
     shapes = {tensor.name: [tensor.data_type, *tensor.dims] for tensor in model.graph.initializer}

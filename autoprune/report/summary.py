@@ -20,7 +20,7 @@ class Entry(Strict):
     """One model, as measured at the end of the run."""
 
     recipe: str = Field(pattern="^[0-9a-f]{16}$", description="content hash of the recipe that makes the model")
-    model: str | None = Field(description="ONNX file, relative to the run directory; null while the search goes on")
+    model: str | None = Field(description="artifact, relative to the run directory; null while the search goes on")
     accuracy: float = Field(description="the task's metric of the exported model, on `split`")
     accuracy_drop: float = Field(description="accuracy of the baseline minus accuracy, on `split`; negative is a gain")
     accuracy_validation: float = Field(description="the same metric on the validation split, which the search saw")
@@ -38,7 +38,7 @@ class Entry(Strict):
     )
     disturbed: bool = Field(description="other work, throttling or drift met the device while it was timed")
     speedup: PositiveFloat = Field(description="against the dense FP32 model, timed side by side")
-    size_bytes: PositiveInt = Field(description="of the ONNX file")
+    size_bytes: PositiveInt = Field(description="of the artifact")
     macs: NonNegativeInt = Field(description="multiply-accumulates per sample")
     parameters: NonNegativeInt
     peak_memory_bytes: NonNegativeInt | None = Field(description="null where it was not measured")

@@ -1,29 +1,56 @@
-"""What it costs to measure over ssh, beside measuring here: the same artifact, the same machine, blocks interleaved.
+"""What it costs to measure over ssh, beside measuring here; and what a device that fails costs.
+
+First the same artifact, the same machine, blocks interleaved. Then two searches of the same recipes over ssh, one of
+them through `_flaky.py`, which cuts measurements off and lets the device vanish: every trial must be scored, with the
+same accuracy and a latency that differs by no more than noise. Last, the cases that the tests fuzz the protocol with.
 
 ``--connect`` is the way to this machine, such as ssh://localhost, ``--python`` a Python of it that has ONNX Runtime.
 """
 
 import argparse
+import json
+import os
+import re
+import shlex
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from _bench import Bench, main
 
+import autoprune
 from autoprune.devices import Arrays, Device, measure, measure_together, open_device
 from autoprune.devices.networks import network
 from autoprune.devices.ways.ssh import SshDevice
+from autoprune.engine.story import read_story
 from autoprune.hardware import load_profile
-from autoprune.records import Artifact
+from autoprune.pareto import OBJECTIVES, interval
+from autoprune.records import Artifact, Score, TrialRecord
 
+HERE = Path(__file__).parent
 WIDTH, LAYERS, SIZE = 64, 6, 16  # about a millisecond
 PAIRS = 5
+LATENCY = OBJECTIVES["latency_ms"]
+TRIALS, SHARE, DROP_AFTER, DROP_S = 40, 0.2, 30, 30.0
+PROFILE = """\
+name: device
+description: this machine
+extends: cpu
+python: {python}
+timing: {timing}
+capabilities: {{channel_multiple: 8}}
+"""
+HURRY = "{warmup_ms: 5, blocks: 6, block_ms: 5, settle_percent: 200, retries: 0}"
+APART = 0.05  # shares of the dense model's latency that differ by less, or within their intervals, are the same
+PROPERTIES = "survives_any_bytes or answers_any_request or lies_gets"
 
 
 def run(bench: Bench, options: argparse.Namespace) -> None:
@@ -47,6 +74,80 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
         bench.figure(f"medians over ssh and here apart, worst of {len(ratios)} pairs (%)", apart, goal="<= 2")
         bench.figure("added to a measurement beside its timing (ms)", 1e3 * statistics.median(added), goal="<= 150")
     there.close()
+    search_with_faults(bench, options)
+    bench.figure("protocol fuzz cases without crash or hang", fuzzed(), goal=">= 1000")
+
+
+def search_with_faults(bench: Bench, options: argparse.Namespace) -> None:
+    """The same recipes on a good device and on a bad one."""
+    trials = 6 if bench.quick else TRIALS
+    plan = {"share": SHARE, "drop_after": 4 if bench.quick else DROP_AFTER, "drop_s": 3.0 if bench.quick else DROP_S}
+    with tempfile.TemporaryDirectory() as folder:
+        good = searched(Path(folder), options, trials=trials, name="good", hurry=bench.quick)
+        path = Path(folder) / "plan.json"
+        path.write_text(json.dumps(plan))
+        began = time.monotonic()
+        with flaky(Path(folder), path):
+            bad = searched(Path(folder), options, trials=trials, name="bad", hurry=bench.quick)
+        found = json.loads(path.read_text())
+    bench.say(
+        f"{found['failed']} of {found['measurements']} measurements were cut off, and the device was away for "
+        f"{found['drop_s']:g} s: {time.monotonic() - began:.0f} s in all"
+    )
+    scored = {recipe: record.score for recipe, record in bad.items() if record.score}
+    both = [(scored[one], record.score) for one, record in good.items() if record.score and one in scored]
+    bench.figure("trials scored on a device that fails (share)", len(scored) / trials, goal="== 1")
+    bench.figure("accuracies that differ from those of a good one", sum(a.accuracy != b.accuracy for a, b in both))
+    bench.figure("latencies that differ beyond the noise", sum(differ(a, b) for a, b in both), goal="== 0")
+
+
+def searched(
+    folder: Path, options: argparse.Namespace, *, trials: int, name: str, hurry: bool
+) -> dict[str, TrialRecord]:
+    """Records by recipe."""
+    profile = folder / "device.yaml"
+    profile.write_text(PROFILE.format(python=options.python, timing=HURRY if hurry else "{}"))
+    run = autoprune.search(
+        task="digits",
+        target=str(profile),
+        connect=options.connect,
+        strategy="random",
+        trials=trials,
+        out=folder / name,
+    )
+    return {record.recipe.id: record for record in read_story(run.directory).records}
+
+
+@contextmanager
+def flaky(folder: Path, plan: Path) -> Iterator[None]:
+    """An ``ssh`` on PATH that goes through `_flaky.py`."""
+    path = folder / "bin" / "ssh"
+    path.parent.mkdir()
+    command = [sys.executable, str(HERE / "_flaky.py"), str(plan), shutil.which("ssh") or "ssh"]
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    path.chmod(0o755)
+    before = os.environ["PATH"]
+    os.environ["PATH"] = f"{path.parent}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
+def differ(one: Score, other: Score) -> bool:
+    """Whether two measurements of a recipe contradict each other."""
+    (low, middle, high), (other_low, other_middle, other_high) = (interval(score, LATENCY) for score in (one, other))
+    return (high < other_low or other_high < low) and abs(middle / other_middle - 1) > APART
+
+
+def fuzzed() -> int:
+    """Runs the property tests of the protocol; how many cases passed, 0 where one did not."""
+    tests = ["tests/devices/test_agent.py", "-k", PROPERTIES, "-q", "--hypothesis-show-statistics"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *tests], cwd=HERE.parents[1], capture_output=True, text=True, check=False
+    )
+    passed = sum(map(int, re.findall(r"(\d+) passing examples", done.stdout)))
+    return 0 if done.returncode else passed
 
 
 def ratio(bench: Bench, here: Device, there: Device, artifact: Artifact, inputs: Arrays) -> float:

@@ -258,3 +258,11 @@ def timed(device: RemoteDevice, artifact: Artifact, inputs: Arrays) -> None:
 def predicted(device: RemoteDevice, artifact: Artifact, inputs: Arrays) -> None:
     with device.predictor(artifact) as predict:
         assert all(isinstance(array, np.ndarray) for array in predict(inputs))
+
+
+def test_a_lease_is_given_back_though_a_worker_was_started_meanwhile(connection: Connection) -> None:
+    connection.ask("lease", timeout_s=5, name="meanwhile")
+    opened(connection)
+    connection.ask("release", timeout_s=5, name="meanwhile")
+    assert connection.ask("lease", timeout_s=5, name="meanwhile")[0] == {"held": True}
+    connection.ask("release", timeout_s=5, name="meanwhile")

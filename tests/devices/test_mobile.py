@@ -80,6 +80,13 @@ class TestExecuTorch(MobileContract):
         assert sum("Convolution" in operator.op_type for operator in operators) == 2
         assert len({operator.name for operator in operators}) == len(operators)
 
+    def test_timed_runs_compute_what_is_predicted(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
+        """A run uses the memory of its inputs: a second one would compute something else."""
+        with device.open(artifact, inputs) as session, device.predictor(artifact) as predict:
+            session.run(3)
+            [found] = session._runner._session.method.get_outputs()  # type: ignore[attr-defined]
+            np.testing.assert_array_equal(found.numpy(), predict(inputs)[0])
+
     def test_loaded_model_keeps_its_threads(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         """A pool that is replaced under a loaded model is memory used after it was freed."""
         more = open_device(profile_of(self.runtime, threads=2))

@@ -16,7 +16,7 @@ from autoprune.compress import halve_onnx, quantize_onnx
 from autoprune.devices import Arrays, Device, measure, open_device, smoke
 from autoprune.devices.runners._engines import sparse_layers
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
-from autoprune.errors import StageError, TargetError
+from autoprune.errors import DeviceError, StageError, TargetError
 from autoprune.hardware import Capabilities, HardwareProfile, RuntimeOptions, TimingPolicy
 from autoprune.records import Artifact
 from autoprune.testing import DeviceContract
@@ -175,6 +175,8 @@ class TestTensorRtDevice(DeviceContract):
         stand_in.CUDART.gpus = 0
         with pytest.raises(TargetError, match="'gpu': runtime 'tensorrt' fails: CUDA finds no GPU"):
             device.facts()
+        with pytest.raises(DeviceError, match="CUDA finds no GPU"):
+            smoke(open_device(gpu()))
 
 
 def test_engines_make_room(stand_in: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,14 @@ from typing import Any
 
 MEMORY_RUNS, PROFILED_RUNS = 3, 30
 PADDING_BYTES = (64, 60_000)  # pieces below malloc's threshold for mapping pages, so that they shift what follows
-OUT_OF_MEMORY = ("failed to allocate", "bad_alloc", "bad allocation", "memoryerror", "cannot allocate memory")
+OUT_OF_MEMORY = (
+    "failed to allocate",
+    "bad_alloc",
+    "bad allocation",
+    "memoryerror",
+    "cannot allocate memory",
+    "out of memory",
+)
 
 
 class RunnerError(Exception):

@@ -22,7 +22,7 @@ class TensorRtDevice(LocalDevice):
 
     runtime = runner = "tensorrt"
     needs = "tensorrt"
-    install = "pip install tensorrt --extra-index-url https://pypi.nvidia.com"
+    install = "pip install tensorrt, from the index that NVIDIA's installation guide names"
     options = frozenset({"cuda_graph", "workspace_mb"})
     deadline_s = BUILD_SECONDS
     format = "onnx_tensorrt"
