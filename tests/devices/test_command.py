@@ -135,6 +135,7 @@ class TestCommandDevice(DeviceContract):
     has_profiler = tells_memory = False
 
 
+@pytest.mark.slow
 class TestCommandDeviceOfMeans(DeviceContract):
     """A tool that prints the mean alone."""
 
