@@ -48,6 +48,13 @@ python: {python}
 timing: {timing}
 capabilities: {{channel_multiple: 8}}
 """
+SPACE = """\
+name: cheap
+description: what a device is asked, without what this machine computes for long
+keep: {min: 0.25, levels: 8}
+criterion: [l2]
+recover: [{methods: [bn]}]
+"""
 HURRY = "{warmup_ms: 5, blocks: 6, block_ms: 5, settle_percent: 200, retries: 0}"
 APART = 0.05  # shares of the dense model's latency that differ by less, or within their intervals, are the same
 PROPERTIES = "survives_any_bytes or answers_any_request or lies_gets"
@@ -107,8 +114,11 @@ def searched(
     """Records by recipe."""
     profile = folder / "device.yaml"
     profile.write_text(PROFILE.format(python=options.python, timing=HURRY if hurry else "{}"))
+    space = folder / "space.yaml"
+    space.write_text(SPACE)
     run = autoprune.search(
         task="digits",
+        space=str(space),
         target=str(profile),
         connect=options.connect,
         strategy="random",
