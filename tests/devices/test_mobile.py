@@ -81,7 +81,6 @@ class TestExecuTorch(MobileContract):
         assert len({operator.name for operator in operators}) == len(operators)
 
     def test_timed_runs_compute_what_is_predicted(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
-        """A run uses the memory of its inputs: a second one would compute something else."""
         with device.open(artifact, inputs) as session, device.predictor(artifact) as predict:
             session.run(3)
             [found] = session._runner._session.method.get_outputs()  # type: ignore[attr-defined]
