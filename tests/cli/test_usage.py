@@ -15,7 +15,7 @@ GOOD = "name: x\ndescription: y\n"
     [
         ("--trials 0", "Invalid value for '--trials'.*greater than or equal to 1"),
         ("--seed -1", "Invalid value for '--seed'"),
-        ("--target abacus", "Unknown target: 'abacus'.*choose one of cpu.*path of a .yaml file"),
+        ("--target abacus", "Unknown target: 'abacus'.*choose one of .*cpu.*path of a .yaml file"),
         ("--space abacus", "'abacus' is not in search_spaces: choose one of default.*path of a .yaml file"),
         ("--strategy magic", "Unknown strategy 'magic': known are guided, halp, netadapt, nsga2"),
         ("--objectives accuracy,speed", "Unknown objective 'speed': choose two or three of accuracy, latency_ms"),
@@ -127,7 +127,7 @@ def test_a_target_whose_runtime_is_unknown(command: Command, quick: dict[str, st
     path.write_text(f"{GOOD}runtime: abacus\n")
     done = command("search", "--task", quick["task"], "--target", path)
     assert done.code == 2
-    assert_said(done.said, "asks for runtime 'abacus', which is not known here: choose one of onnxruntime")
+    assert_said(done.said, "asks for runtime 'abacus', which is not known here: choose one of .*onnxruntime")
 
 
 def assert_said(text: str, message: str) -> None:

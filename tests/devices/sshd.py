@@ -75,7 +75,7 @@ def _free_port() -> int:
 
 
 def _wait_for(address: str, port: int) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         with socket.socket() as probe:
             if probe.connect_ex((address, port)) == 0:
