@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.devices import sshd
 
-HOST, DEVICE, PREFIX = "10.213.77.1", "10.213.77.2", 30
+NETWORK = f"10.213.{os.getpid() % 256}"  # so that two runs of the tests do not meet
+HOST, DEVICE, PREFIX = f"{NETWORK}.1", f"{NETWORK}.2", 30
 MISSING = "no network namespaces here: they need iproute2 and the rights of root"
 
 
