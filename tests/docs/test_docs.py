@@ -111,7 +111,7 @@ def test_commands_run(
             continue
         if words[1] in {"search", "calibrate"} and PLANNED not in words:
             words += ["--target", quick["target"]]  # of an option that is given twice, the last one holds
-        if words[1] == "search" and "--trials" in words and PLANNED not in words:
+        if words[1] == "search" and PLANNED not in words:
             words += ["--trials", "4"]
         if words[1] == "search" and "my.py" in words:
             words += ["--trials", "2", "--max-accuracy-drop", "0.9"]
