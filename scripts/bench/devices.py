@@ -156,7 +156,7 @@ def fuzzed() -> int:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *tests], cwd=HERE.parents[1], capture_output=True, text=True, check=False
     )
-    passed = sum(map(int, re.findall(r"(\d+) passing examples", done.stdout)))
+    passed = sum(map(int, re.findall(r"(\d+) passing,", done.stdout)))
     return 0 if done.returncode else passed
 
 
