@@ -82,12 +82,13 @@ class Steadiness:
 
         found = measure(seen[0], look)
         seen.append(self.device.conditions())
-        self._began = self._began or seen[0]
+        if self._began is None:
+            self._began = seen[0]
         return seen, found
 
     def _causes(self, seen: list[State], found: Timed, policy: TimingPolicy) -> dict[str, str]:
         """A word for each cause, and the cause in words."""
-        assert self._began
+        assert self._began is not None
         causes: dict[str, str] = {}
         for state in seen:
             self._check_mode(state)
@@ -103,7 +104,7 @@ class Steadiness:
         return causes
 
     def _check_mode(self, state: State) -> None:
-        assert self._began
+        assert self._began is not None
         was, now = self._began.get("power_mode", ""), state.get("power_mode", "")
         if was != now:
             raise DeviceError(

@@ -18,7 +18,7 @@ from autoprune.space import BoundSpace
 from autoprune.task import Task
 from autoprune.tasks import check_task, fingerprint, load_task
 
-NOT_ESTIMATED = frozenset({"peak_memory_bytes"})
+NOT_ESTIMATED = frozenset({"peak_memory_bytes", "energy_mj"})
 PACKAGES = ("autoprune", "torch", "onnx", "onnxruntime", "onnxscript", "optuna", "numpy")
 
 

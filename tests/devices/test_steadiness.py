@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from autoprune.devices import measure_together
+from autoprune.devices import Arrays, measure_together
 from autoprune.devices.steadiness import REFERENCE, Look, State, Steadiness, Timed
 from autoprune.errors import DeviceError
 from autoprune.hardware import HardwareProfile, TimingPolicy
+from autoprune.records import Artifact
 from autoprune.testing import FakeDevice, FakeSession, steady
 
 POLICY = TimingPolicy(cool_down_s=0.0)
@@ -159,3 +160,12 @@ def test_without_retries_it_is_marked_at_once(profile: HardwareProfile) -> None:
     bench.time(policy)
     assert bench.time(policy)["cut"].disturbed
     assert bench.times == 2
+
+
+def test_a_device_that_says_nothing_of_itself_is_timed_all_the_same(
+    profile: HardwareProfile, artifact: Artifact, inputs: Arrays
+) -> None:
+    device = FakeDevice(profile)
+    assert not device.conditions()
+    for _ in range(2):
+        assert device.latencies({"one": artifact}, inputs, profile.timing)["one"].median_ms > 0

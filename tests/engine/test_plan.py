@@ -91,6 +91,8 @@ def test_a_plan_cannot_promise_memory_or_make_a_table(
 ) -> None:
     with pytest.raises(TargetError, match="peak_memory_bytes cannot be estimated"):
         plan(objectives=("accuracy", "peak_memory_bytes"))
+    with pytest.raises(TargetError, match="energy_mj cannot be estimated"):
+        plan(objectives=("accuracy", "energy_mj"))
     assert not (tmp_path / "plan").exists()
     config = engine.configure(task=str(SMALL), target=planned, space=quick["space"])
     with pytest.raises(TargetError, match=r"A latency table is measured.*--connect"):
