@@ -11,9 +11,9 @@ from __future__ import annotations
 import glob
 import os
 import platform
-import shutil
-import subprocess
 from typing import Any, Callable
+
+from autoprune.devices.runners._system import read, run
 
 COMMAND_SECONDS = 5.0
 FLAGS = (
@@ -40,21 +40,8 @@ GPU_FIELDS = ("clocks.sm", "temperature.gpu", *("clocks_throttle_reasons." + nam
 
 def told(*command: str) -> str:
     """What a command prints; empty where there is none of that name, or it fails or hangs."""
-    path = shutil.which(command[0], path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if not path:
-        return ""
-    try:
-        done = subprocess.run(  # noqa: S603 - an argument list of ours
-            [path, *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=COMMAND_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.decode("utf-8", "replace").strip()
+    worked, out, _ = run(*command, seconds=COMMAND_SECONDS)
+    return out if worked else ""
 
 
 class Board:
@@ -164,11 +151,7 @@ class Board:
         return [int(text) for text in self._texts(pattern) if text.lstrip("-").isdigit()]
 
     def _read(self, path: str) -> str:
-        try:
-            with open(os.path.join(self._root, path), encoding="utf-8", errors="replace") as file:
-                return file.read().strip()
-        except OSError:
-            return ""
+        return read(os.path.join(self._root, path))
 
 
 class Runner:

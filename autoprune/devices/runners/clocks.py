@@ -18,10 +18,10 @@ import glob
 import json
 import os
 import re
-import shutil
 import signal
-import subprocess
 from typing import Any, NoReturn
+
+from autoprune.devices.runners._system import read, run
 
 COMMAND_SECONDS = 20.0
 MOST_OPEN = 256  # streams, where the system does not say which
@@ -31,22 +31,9 @@ GPU_CLOCKS = "--query-gpu=clocks.default_applications.graphics,clocks.max.graphi
 
 def done(*command: str) -> tuple[bool, str]:
     """Whether a command worked, and its last line; None of that name is no success and no words."""
-    path = shutil.which(command[0], path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if not path:
-        return False, ""
-    try:
-        ran = subprocess.run(  # noqa: S603 - an argument list of ours
-            [path, *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return False, str(error)
-    lines = ran.stdout.decode("utf-8", "replace").strip().splitlines() or [""]
-    return not ran.returncode, lines[-1][:200]
+    worked, out, complaint = run(*command, seconds=COMMAND_SECONDS)
+    lines = f"{out}\n{complaint}".strip().splitlines() or [""]
+    return worked, lines[-1][:200]
 
 
 class Clocks:
@@ -58,7 +45,7 @@ class Clocks:
 
     def present(self) -> dict[str, Any]:
         """What they are now, as `restore` wants it."""
-        return {"governors": {os.path.basename(policy): _read(_governor(policy)) for policy in self._policies}}
+        return {"governors": {os.path.basename(policy): read(_governor(policy)) for policy in self._policies}}
 
     def hold(self, write: Any, *, gpu: bool) -> tuple[list[str], list[str]]:
         """What was done, and what could not be; ``write`` keeps a state before it is left."""
@@ -84,7 +71,7 @@ class Clocks:
 
     def _govern(self, held: list[str], refused: list[str]) -> None:
         for policy in self._policies:
-            if _read(_governor(policy)) == STEADY:
+            if read(_governor(policy)) == STEADY:
                 continue
             why = _write(_governor(policy), STEADY)
             (refused if why else held).append("governor of " + os.path.basename(policy) + (": " + why if why else ""))
@@ -110,7 +97,7 @@ class Clocks:
         for policy in self._policies:
             governor = governors.get(os.path.basename(policy)) if isinstance(governors, dict) else None
             if isinstance(governor, str) and re.fullmatch("[a-z_]{1,32}", governor):
-                well &= _read(_governor(policy)) == governor or not _write(_governor(policy), governor)
+                well &= read(_governor(policy)) == governor or not _write(_governor(policy), governor)
         if state.get("gpu"):
             well &= done("nvidia-smi", "--id=0", "--reset-gpu-clocks")[0]
         return well
@@ -233,14 +220,6 @@ def _keep(file: int, state: dict[str, Any]) -> None:
 
 def _governor(policy: str) -> str:
     return os.path.join(policy, "scaling_governor")
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def _write(path: str, text: str) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
-import subprocess
 import threading
 import time
 from typing import Any, Callable
+
+from autoprune.devices.runners._system import read, run
 
 COMMAND_SECONDS = 5.0
 PERIOD_SECONDS = 0.02
@@ -38,19 +38,19 @@ class Sensors:
         else:
             zones = self._paths("sys/class/powercap/intel-rapl:?")
             self._zones = [zone for zone in zones if _number(zone + "/energy_uj") is not None]
-            self.source = "RAPL: " + ", ".join(_read(zone + "/name") for zone in self._zones) if self._zones else ""
+            self.source = "RAPL: " + ", ".join(read(zone + "/name") for zone in self._zones) if self._zones else ""
 
     def _found_rails(self) -> list[tuple[str, tuple[str, ...]]]:
         """Name, and the files whose product is microwatts."""
         rails: list[tuple[str, tuple[str, ...]]] = []
         for folder in self._paths("sys/class/hwmon/hwmon*"):
-            if _read(folder + "/name") not in INA:
+            if read(folder + "/name") not in INA:
                 continue
             watts = sorted(glob.glob(folder + "/power*_input"))
-            rails += [(_read(folder + "/name"), (path,)) for path in watts]
+            rails += [(read(folder + "/name"), (path,)) for path in watts]
             for path in [] if watts else sorted(glob.glob(folder + "/curr*_input")):
                 volts = path.replace("/curr", "/in")
-                name = _read(volts.replace("_input", "_label")) or os.path.basename(volts)
+                name = read(volts.replace("_input", "_label")) or os.path.basename(volts)
                 if name not in NO_RAILS and os.path.exists(volts):
                     rails.append((name, (volts, path)))
         return [rail for rail in rails if rail[0] == WHOLE] or rails
@@ -154,34 +154,16 @@ class Runner:
 
 def gpu_watts() -> float | None:
     """Of the first NVIDIA GPU."""
-    path = shutil.which("nvidia-smi")
-    if not path:
-        return None
-    query = ["--id=0", "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
+    query = ("--id=0", "--query-gpu=power.draw", "--format=csv,noheader,nounits")
+    worked, out, _ = run("nvidia-smi", *query, seconds=COMMAND_SECONDS)
     try:
-        said = subprocess.run(  # noqa: S603 - an argument list of ours
-            [path, *query],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=COMMAND_SECONDS,
-            check=True,
-        )
-        return float(said.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
+        return float(out) if worked else None
+    except ValueError:
         return None
 
 
 def _number(path: str) -> float | None:
     try:
-        return float(_read(path))
+        return float(read(path))
     except ValueError:
         return None
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
