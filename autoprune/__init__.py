@@ -19,7 +19,7 @@
     damage/       what cutting each group does to the output of the whole model: error tables
     export/       model -> Artifact (ONNX), parity, bundles for deployment
     devices/      Artifact -> Measurement: one timing loop, one file per runtime, one per way to a device
-    evaluate      Recipe -> TrialRecord: runs the stages in order
+    evaluate/     Recipe -> TrialRecord: runs the stages in order
     latency/      what cutting each group saves on one device: tables, measured end to end, and their bias
     study/        the run directory: SQLite study, result files, lock, resume, reconcile
     strategies/   which recipe next

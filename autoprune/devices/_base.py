@@ -94,6 +94,11 @@ class Device(ABC):
         self.profile = profile
 
     @property
+    def at_once(self) -> int:
+        """How many leases it gives at once, to as many threads; a pool has several devices."""
+        return 1
+
+    @property
     @abstractmethod
     def runtime_version(self) -> str:
         """As the runtime reports it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -38,6 +39,8 @@ class Member:
 class Pool(Device):
     """Identical devices: the same facts and power mode, or it is refused. What a lease encloses is done on one of them.
 
+    Each thread has its own lease, so that as many measure at once as there are devices.
+
     A device that fails ``FAILURES`` times in a row is put aside for as long as this process lives, and ``notify`` is
     told; the last one stays, and fails as a device does that is alone.
     """
@@ -48,8 +51,19 @@ class Pool(Device):
         self.runtime, self.format, self.computes = first.runtime, first.format, first.computes
         self._members = [Member(device, Steadiness(self)) for device in devices]
         self._notify = notify
-        self._leased: Member | None = None
+        self._held = threading.local()
+        self._counting = threading.Lock()  # failures
         self._facts: dict[str, str] = {}
+
+    @property
+    def at_once(self) -> int:
+        return len(self._sound())
+
+    @property
+    def _leased(self) -> Member | None:
+        """The one that this thread holds."""
+        found: Member | None = getattr(self._held, "member", None)
+        return found
 
     @property
     def runtime_version(self) -> str:
@@ -134,14 +148,14 @@ class Pool(Device):
             return
         self.facts()
         with ExitStack() as stack:
-            member = self._leased = self._free(stack, on_wait)
+            member = self._held.member = self._free(stack, on_wait)
             try:
                 yield
             except DeviceError as error:
                 self._failed(member, error)
                 raise
             finally:
-                self._leased = None
+                self._held.member = None
             member.failures = 0
 
     def _free(self, stack: ExitStack, on_wait: OnWait) -> Member:
@@ -182,10 +196,11 @@ class Pool(Device):
         return sorted((member for member in self._members if not member.aside), key=lambda member: member.failures)
 
     def _failed(self, member: Member, error: DeviceError, *, most: int = FAILURES) -> None:
-        member.failures += 1
-        left = len(self._sound()) - 1
-        if member.failures >= most and left:
-            member.aside = True
+        with self._counting:
+            member.failures += 1
+            left = len(self._sound()) - 1
+            member.aside = member.failures >= most and left > 0
+        if member.aside:
             self._notify(
                 f"{member.where} is put aside, {left} {'goes' if left == 1 else 'go'} on without it: {error} "
                 "Resuming the run takes it in again."

@@ -69,6 +69,7 @@ class RemoteDevice(Device):
         self._kind, self.format = kind, kind.format
         self.lease_name = hashlib.sha256(profile.connection.encode()).hexdigest()[:16]
         self._leased = kind.leased(profile)
+        self._held = False  # by the agent there, for us
         self._command = command
         self._connected: Connection | None = None
         self._asked: Connection | None = None  # for its facts
@@ -179,11 +180,16 @@ class RemoteDevice(Device):
     def lease(self, *, on_wait: OnWait = ignore) -> Iterator[None]:
         """Held here, and on the device, where others may measure too. Raises StageError as `Device.lease`."""
         with super().lease(on_wait=on_wait):
+            if self._held:  # a lease may be taken again
+                yield
+                return
             connection = self._connection()
             self._hold(connection, on_wait)
+            self._held = True
             try:
                 yield
             finally:
+                self._held = False
                 with contextlib.suppress(DeviceError):
                     connection.ask("release", timeout_s=SECONDS, name=self._leased)
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from autoprune.engine.observer import Observer, Status
+from autoprune.engine.pipeline import Pipeline
 from autoprune.engine.prepare import Prepared
 from autoprune.engine.stopping import unmissed
 from autoprune.errors import SearchError
@@ -15,7 +16,7 @@ from autoprune.pareto import front
 from autoprune.recipe import DENSE
 from autoprune.records import Failure, Screened, TrialRecord
 from autoprune.strategies import Search
-from autoprune.study import Ledger
+from autoprune.study import Ledger, Question
 
 SCREENED = 4
 REPEATS = 100  # answers in a row that were all known already: the space is as good as exhausted
@@ -41,32 +42,49 @@ def run_trials(
     ledger.enqueue(search.seeds())
     watch = Watch(prepared, ledger, observer)
     repeats = 0
-    with unmissed() as check:
-        while not enough(ledger.records.values(), prepared.config.trials) and repeats < REPEATS:
+    with unmissed() as check, Pipeline(evaluator, screen) as pipeline:
+        while True:
             check()
-            search.learn(ledger.records)
-            number = ledger.answered
-            question = ledger.ask(search.sampler(number), None if ledger.waiting else search.propose(number))
-            known = ledger.records.get(question.recipe.id)
-            repeats = repeats + 1 if known else 0
-            record = known or evaluator.evaluate(question.recipe, screen=screen)
-            ledger.tell(question, record)
-            if question.recipe == DENSE:
-                check_dense(ledger.records)
-            if not known:
-                members = front(ledger.records.values(), prepared.objectives)
-                # the weights of the present front are kept, so that the finalists need not be trained again
-                evaluator.keep({member.recipe.id for member in members})
-                watch.saw(record, len(members))
-    if repeats:
+            more = repeats < REPEATS and wanted(ledger.records, pipeline.recipes, prepared.config.trials)
+            if more and not pipeline.full:
+                question = ask(ledger, search, pipeline)
+                repeats = repeats + 1 if question.recipe.id in {**ledger.records, **pipeline.recipes} else 0
+                pipeline.begin(question, known=question.recipe.id in ledger.records)
+            elif pipeline:
+                tell(pipeline, ledger, evaluator, watch)
+            else:
+                break
+    if repeats >= REPEATS:
         observer.message(
             f"The space has no more than {len(ledger.records)} recipes that differ; the search ends early."
         )
 
 
-def enough(records: Collection[TrialRecord], trials: int) -> bool:
-    """Whether that many recipes were tried in full, or far more were screened out."""
-    return tried(records) >= trials or len(records) >= trials * (1 + SCREENED)
+def ask(ledger: Ledger, search: Search, pipeline: Pipeline) -> Question:
+    """The search's next question; its number is the same after a resume as without the interruption."""
+    search.learn(ledger.records, pending=tuple(pipeline.recipes.values()))
+    number = ledger.answered + len(pipeline)
+    return ledger.ask(search.sampler(number), None if ledger.waiting else search.propose(number))
+
+
+def tell(pipeline: Pipeline, ledger: Ledger, evaluator: Evaluator, watch: "Watch") -> None:
+    """Write down what became of the oldest question."""
+    flight, record = pipeline.end(ledger.records)
+    known = record.recipe.id in ledger.records
+    ledger.tell(flight.question, record)
+    if record.recipe == DENSE:
+        check_dense(ledger.records)
+    if flight.candidate and not known:
+        members = front(ledger.records.values(), ledger.objectives)
+        # the weights of the present front are kept, so that the finalists need not be trained again
+        evaluator.keep({member.recipe.id for member in members}, flight.candidate)
+        watch.saw(record, len(members))
+
+
+def wanted(records: Mapping[str, TrialRecord], pending: Collection[str], trials: int) -> bool:
+    """Whether there are to be more questions than those whose answers are pending."""
+    on_their_way = len(set(pending) - records.keys())
+    return tried(records.values()) + on_their_way < trials and len(records) + on_their_way < trials * (1 + SCREENED)
 
 
 def tried(records: Iterable[TrialRecord]) -> int:

@@ -38,8 +38,11 @@ class Search:
         """Answers (parameter name -> value) to ask for before anything else."""
         return ()
 
-    def learn(self, records: Records) -> None:
-        """Told before every question of everything that is known, by recipe id."""
+    def learn(self, records: Records, *, pending: Sequence[Recipe] = ()) -> None:
+        """Told before every question of everything that is known, by recipe id, and of recipes that are being tried.
+
+        To propose one of these once more ends the trying of several at once until its result is there.
+        """
 
     def propose(self, question: int) -> Answers | None:
         """Answers for this question, or some of them; None leaves all to the sampler."""

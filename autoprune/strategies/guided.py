@@ -21,6 +21,7 @@ from autoprune.strategies._rows import LABELS, Integers, Rows
 
 if TYPE_CHECKING:
     from autoprune.hardware import Precision
+    from autoprune.recipe import Recipe
     from autoprune.records import TrialRecord
     from autoprune.space import BoundSpace
     from autoprune.strategies._base import Answers, Records
@@ -70,7 +71,7 @@ class GuidedSearch(Search):
         """The dense model in each precision."""
         return dense(self.space)
 
-    def learn(self, records: Records) -> None:
+    def learn(self, records: Records, *, pending: Sequence[Recipe] = ()) -> None:
         names = sorted(records.keys() - self._known)
         self._known.update(names)
         new = [records[name] for name in names]
@@ -78,7 +79,7 @@ class GuidedSearch(Search):
         new = [record for record in new if record.recipe.precision in self.space.precisions]
         self.tables.learn(new)
         rows = self.rows.of([record.recipe for record in new])
-        self._tried.update(row.tobytes() for row in rows)
+        self._tried.update(row.tobytes() for row in [*rows, *self.rows.of(pending)])
         scored = [(n, record.recipe.id, record.score) for n, record in enumerate(new) if record.score]
         self._whole += [new[n] for n, _, _ in scored if not new[n].recipe.choices]
         places = np.searchsorted(self._ids, np.array([name for _, name, _ in scored], dtype=object))

@@ -31,18 +31,20 @@ class NetAdaptSearch(Search):
         self.tables = tables
         self.precision = min(space.precisions, key=lambda precision: tables.share({}, precision)[0])
         self.records: Records = {}
+        self.pending: set[str] = set()
         self.kept: dict[str, int] = {}
         self.candidates = self._candidates()
 
     def seeds(self) -> Sequence[Answers]:
         return dense(self.space)
 
-    def learn(self, records: Records) -> None:
-        self.records = records
+    def learn(self, records: Records, *, pending: Sequence[Recipe] = ()) -> None:
+        self.records, self.pending = records, {recipe.id for recipe in pending}
 
     def propose(self, question: int) -> Answers | None:
         while self.candidates:
             untried = [kept for kept in self.candidates if self._recipe(kept).id not in self.records]
+            untried.sort(key=lambda kept: self._recipe(kept).id in self.pending)
             if untried:
                 return self.space.answers(untried[0], precision=self.precision)
             self.kept = max(self.candidates, key=self._accuracy)

@@ -12,7 +12,7 @@ from _bench import Bench
 
 from autoprune.engine.prepare import Prepared
 from autoprune.errors import StageError
-from autoprune.evaluate import Evaluator, Screen
+from autoprune.evaluate import Candidate, Evaluator, Screen
 from autoprune.recipe import Recipe
 from autoprune.records import Artifact, TrialRecord
 
@@ -40,11 +40,19 @@ class Budgeted(Evaluator):
         """Seconds so far."""
         return cpu_seconds() - self.began
 
-    def evaluate(self, recipe: Recipe, *, screen: Screen | None = None) -> TrialRecord:
+    def begin(self, recipe: Recipe, *, screen: Screen | None = None) -> Candidate:
         """As an `Evaluator`; raises SpentError instead of beginning another candidate when it is too late."""
         if self.spent > self.seconds:
             raise SpentError
-        record = self.found[recipe.id] = super().evaluate(recipe, screen=screen)
+        return Found(self, recipe, screen)
+
+
+class Found(Candidate):
+    """Its record is kept."""
+
+    def record(self) -> TrialRecord:
+        assert isinstance(self.evaluator, Budgeted)
+        record = self.evaluator.found[self.recipe.id] = super().record()
         return record
 
 

@@ -31,7 +31,7 @@ from autoprune.engine.loop import run_trials
 from autoprune.engine.prepare import Prepared, prepare
 from autoprune.engine.screen import Screening
 from autoprune.engine.tables import measure_tables
-from autoprune.evaluate import Evaluator, Screen
+from autoprune.evaluate import Candidate, Evaluator, Screen
 from autoprune.pareto import hypervolume
 from autoprune.recipe import DENSE, Recipe
 from autoprune.records import Success, TrialRecord
@@ -63,16 +63,31 @@ class Shared(Evaluator):
 
     folder: Path
 
-    def evaluate(self, recipe: Recipe, *, screen: Screen | None = None) -> TrialRecord:
-        path = self.folder / f"{recipe.id}.json"
-        if not path.is_file():
-            record = super().evaluate(recipe, screen=screen)
-            if isinstance(record.outcome, Success):
-                path.write_text(record.model_dump_json(), encoding="utf-8")
-            return record
-        if screen and (given_up := screen(recipe, None, 0)) is not None:
-            return TrialRecord(recipe=recipe, outcome=given_up, finished_at="2026-01-01T00:00:00+00:00")
-        return TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    def begin(self, recipe: Recipe, *, screen: Screen | None = None) -> Candidate:
+        return Known(self, recipe, screen)
+
+
+class Known(Candidate):
+    """Its record is read where it was evaluated before, and kept where it was not."""
+
+    @property
+    def path(self) -> Path:
+        assert isinstance(self.evaluator, Shared)
+        return self.evaluator.folder / f"{self.recipe.id}.json"
+
+    def make(self) -> None:
+        if not self.path.is_file():
+            super().make()
+        elif self.screen and (given_up := self.screen(self.recipe, None, 0)) is not None:
+            self.end(given_up)
+
+    def record(self) -> TrialRecord:
+        if self.path.is_file() and not self.ended:
+            return TrialRecord.model_validate_json(self.path.read_text(encoding="utf-8"))
+        record = super().record()
+        if isinstance(record.outcome, Success):
+            self.path.write_text(record.model_dump_json(), encoding="utf-8")
+        return record
 
 
 class Setting:

@@ -56,7 +56,7 @@ def target(tmp_path: Path) -> str:
 def test_every_trial_is_scored(
     target: str, quick: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoprune.evaluate.PAUSES_S", (0.0,) * 8)
+    monkeypatch.setattr("autoprune.evaluate.evaluator.PAUSES_S", (0.0,) * 8)
     run = autoprune.search(**{**quick, "target": target}, strategy="tpe", trials=2, seed=1, out=tmp_path / "run")
     assert "bench" in run.report.read_text()
     records = [path.read_text() for path in (run.directory / "trials").glob("*.json")]

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 import autoprune
-from autoprune import evaluate
 from autoprune.engine import Silent, Status
 from autoprune.errors import DeviceError
+from autoprune.evaluate import evaluator
 from autoprune.study import RunDirectory
 from tests.devices import netns, sshd
 from tests.engine.conftest import QUICK, SMALL
@@ -42,7 +42,7 @@ class Breaker(Silent):
 def test_a_connection_that_breaks_costs_nothing(
     server: Path, board: str, quick: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "PAUSES_S", (0.1, 0.1))
+    monkeypatch.setattr(evaluator, "PAUSES_S", (0.1, 0.1))
     breaker = Breaker()
     run = autoprune.search(
         task=str(SMALL),
@@ -63,7 +63,7 @@ def test_a_connection_that_breaks_costs_nothing(
 def test_a_device_that_stays_away_ends_the_search_and_blames_no_candidate(
     server: Path, board: str, quick: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "PAUSES_S", (0.1, 0.1))
+    monkeypatch.setattr(evaluator, "PAUSES_S", (0.1, 0.1))
     key = server / "client"
     kept = key.read_text()
     arguments = {"task": str(SMALL), "target": board, "connect": "ssh://device", "space": quick["space"]}
@@ -129,7 +129,7 @@ def test_a_device_that_stays_off_the_network_pauses_the_search_and_says_how_to_g
     cable: netns.Link, quick: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "PAUSES_S", (0.1, 0.1))
+        patch.setattr(evaluator, "PAUSES_S", (0.1, 0.1))
         with pytest.raises(DeviceError) as caught:
             autoprune.search(
                 **arguments(quick, tmp_path), trials=TRIALS, out=tmp_path / "run", observer=Puller(cable.down)
