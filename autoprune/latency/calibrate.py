@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,6 +79,7 @@ class Calibration:
     known: dict[str, Observation] = field(init=False)
     arithmetic: Arithmetic = field(init=False)
     told: bool = field(init=False, default=False)
+    _making: Lock = field(init=False, default_factory=Lock)
 
     def __post_init__(self) -> None:
         self.known = self.store.read()
@@ -128,13 +131,25 @@ class Calibration:
         """Observations of these recipes, in their order; times those that are not known."""
         recipes = [plain(kept, precision) for kept in wanted]
         todo = list({recipe.id: recipe for recipe in recipes if recipe.id not in self.known}.values())
-        for start in range(0, len(todo), self.effort.together):
-            self.say(f"timing recipes in {precision} for the latency table ({purpose}), {len(todo) - start} left")
-            some, began = todo[start : start + self.effort.together], time.monotonic()
-            self._time(some, purpose)
-            if len(some) == self.effort.together and not self.told:
-                self._estimate((time.monotonic() - began) / len(some))
+        rounds = [todo[start : start + self.effort.together] for start in range(0, len(todo), self.effort.together)]
+        left, measured, began = len(todo), self._rounds(rounds, purpose), time.monotonic()
+        while left:
+            self.say(f"timing recipes in {precision} for the latency table ({purpose}), {left} left")
+            for observation in (found := next(measured)):
+                self.store.add(observation)
+                self.known[observation.recipe.id] = observation
+            left -= len(found)
+            if len(found) == self.effort.together and not self.told:
+                self._estimate((time.monotonic() - began) / len(found) / self.evaluator.device.at_once)
         return [self.known[recipe.id] for recipe in recipes]
+
+    def _rounds(self, rounds: Sequence[Sequence[Recipe]], purpose: Purpose) -> Iterator[list[Observation]]:
+        """As many at once as there are devices; each on one of them, beside the dense model."""
+        if (at_once := self.evaluator.device.at_once) == 1:
+            yield from (self._time(some, purpose) for some in rounds)
+            return
+        with ThreadPoolExecutor(at_once) as threads:
+            yield from threads.map(lambda some: self._time(some, purpose), rounds)
 
     def _estimate(self, seconds: float) -> None:
         """Say once how long the rest takes, from the seconds that a recipe of the first full round took."""
@@ -144,8 +159,9 @@ class Calibration:
         left = max(planned - len(self.known), 0)
         self.tell(f"The latency table is measured now: {left} recipes more at most, about {left * seconds:.0f} s.")
 
-    def _time(self, recipes: Sequence[Recipe], purpose: Purpose) -> None:
-        artifacts = {recipe.id: self.evaluator.sketch(recipe) for recipe in recipes}
+    def _time(self, recipes: Sequence[Recipe], purpose: Purpose) -> list[Observation]:
+        with self._making:
+            artifacts = {recipe.id: self.evaluator.sketch(recipe) for recipe in recipes}
         try:
             timing = self.evaluator.device.profile.timing
             policy = timing.model_copy(
@@ -159,27 +175,27 @@ class Calibration:
         finally:
             for artifact in artifacts.values():
                 artifact.path.unlink(missing_ok=True)
-        reference_ms = timed["reference"].median_ms
-        for recipe in recipes:
-            found = timed[recipe.id]
-            observation = Observation(
-                recipe=recipe,
-                purpose=purpose,
-                share=found.median_ms / reference_ms,
-                low=found.low_ms / reference_ms,
-                high=found.high_ms / reference_ms,
-                latency_ms=found.median_ms,
-                reference_ms=reference_ms,
-                disturbed=found.disturbed,
-            )
-            self.store.add(observation)
-            self.known[recipe.id] = observation
+        return [_observation(recipe, purpose, timed) for recipe in recipes]
 
     def _settled(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy) -> dict[str, Measurement]:
         for _ in range(ATTEMPTS - 1):  # minutes of work should not be lost to a busy moment
             with contextlib.suppress(StageError):
                 return self.evaluator.time(artifacts, policy)
         return self.evaluator.time(artifacts, policy)
+
+
+def _observation(recipe: Recipe, purpose: Purpose, timed: Mapping[str, Measurement]) -> Observation:
+    found, reference_ms = timed[recipe.id], timed["reference"].median_ms
+    return Observation(
+        recipe=recipe,
+        purpose=purpose,
+        share=found.median_ms / reference_ms,
+        low=found.low_ms / reference_ms,
+        high=found.high_ms / reference_ms,
+        latency_ms=found.median_ms,
+        reference_ms=reference_ms,
+        disturbed=found.disturbed,
+    )
 
 
 def arithmetic(evaluator: Evaluator, space: BoundSpace) -> Arithmetic:

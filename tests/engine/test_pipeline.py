@@ -11,13 +11,14 @@ import pytest
 from autoprune.devices import Arrays, Session
 from autoprune.devices.lease import OnWait, ignore, lease
 from autoprune.devices.pool import Pool
-from autoprune.engine import Silent, Status, configure
+from autoprune.engine import Silent, Status, calibrate, configure
 from autoprune.engine.loop import run_trials
 from autoprune.engine.prepare import prepare
 from autoprune.engine.tables import measure_tables
 from autoprune.errors import DeviceError
 from autoprune.evaluate import Evaluator
 from autoprune.hardware import HardwareProfile
+from autoprune.latency import Effort
 from autoprune.records import Artifact
 from autoprune.strategies import strategy as named
 from autoprune.study import Ledger, RunDirectory
@@ -164,8 +165,20 @@ def test_a_run_that_all_left_goes_on_as_if_they_had_not(
             if status.done == 4:
                 bench.broken = set("abc")
 
+    bench.seconds = dict.fromkeys("abc", 0.05)
     with pytest.raises(DeviceError, match="is lost"):
         searched(observer=Unplug())
     assert {path.name for path in (tmp_path / "run").rglob("*.onnx")} == {"dense.onnx"}
     bench.broken = set()
     assert searched().order == searched("whole").order
+
+
+def test_a_calibration_times_recipes_on_all(
+    bench: Bench, quick: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    effort = Effort(tolerance_percent=50, most=4, held_out=12, together=4, block_ms=1)
+    table = calibrate(configure(**quick), observer=Silent(), effort=effort)
+    assert {len(one.held_out) for one in table.tables.values()} == {12}
+    assert bench.most >= 2
+    assert bench.most_of_one == 1
