@@ -69,8 +69,16 @@ class Capabilities(Strict):
     channel_multiple: PositiveInt | Literal["probe"] = Field(
         default="probe", description="widths that are multiples of it pay; 'probe' measures it on the device"
     )
-    precisions: tuple[Precision, ...] = ("fp32",)
-    sparsity: tuple[Sparsity, ...] = Field(default=(), description="patterns of zeros that its runtime can skip")
+    precisions: tuple[Precision, ...] | Literal["probe"] = Field(
+        default=("fp32",), description="those that pay; 'probe' times a small network in each"
+    )
+    sparsity: tuple[Sparsity, ...] | Literal["probe"] = Field(
+        default=(), description="patterns of zeros that its runtime can skip; 'probe' times a small network with each"
+    )
+
+    def may_be(self, pattern: Sparsity) -> bool:
+        """Whether the runtime is to look for such zeros."""
+        return self.sparsity == "probe" or pattern in self.sparsity
 
 
 class Hardware(Strict):

@@ -4,11 +4,14 @@ import re
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoprune.cli._options import ClocksOption, ConnectOption, JsonOption
+
+if TYPE_CHECKING:
+    from autoprune.devices import Device
 
 Target = Annotated[str, typer.Argument(help="A device (see 'autoprune targets'), or a .yaml file.", metavar="TARGET")]
 app = typer.Typer(help="List hardware profiles; show one, begin one, check whether one works.")
@@ -28,7 +31,7 @@ options:
   threads: 1
   batch: 1
 
-# widths that are multiples of it pay: a number, or 'probe' to measure it; and the precisions that the device can run
+# widths that are multiples of it pay; and the precisions that pay. 'probe' in place of either measures it
 capabilities:
   channel_multiple: probe
   precisions: [fp32, int8]
@@ -86,6 +89,7 @@ def check(
     *,
     connect: ConnectOption = None,
     allow_clock_control: ClocksOption = False,
+    probe: Annotated[bool, typer.Option("--probe", help="Time what widths, precisions and zeros save there.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Open the device, say what it is, time a small network on it, and compare what it computes with this machine."""
@@ -99,6 +103,7 @@ def check(
     try:
         with clocks:
             timed, off = smoke(device)
+            probes = _probed(device) if probe else {}
     except StageError as error:
         raise TargetError(f"The device of target '{device.profile.name}' does not work: {error}") from error
     found: dict[str, Any] = {
@@ -108,8 +113,21 @@ def check(
         "interval_ms": [round(timed.low_ms, 4), round(timed.high_ms, 4)],
         "disturbed": timed.disturbed,
         "largest_error": float(f"{off:.1e}") if off is not None else "not checked on the device",
+        **probes,
     }
     if json:
         print_json(found)
     else:
         print_table([device.profile.name.upper(), ""], [[key, str(value)] for key, value in found.items()])
+
+
+def _probed(device: "Device") -> dict[str, Any]:
+    from autoprune.devices import gains
+    from autoprune.devices.staircase import staircase
+
+    found = gains(device)
+    return {
+        "channel_multiple": staircase(device).multiple,
+        **{f"{name}_speedup": round(times, 2) for name, times in found.speedup.items()},
+        **{f"{name}_speedup": f"refused: {why}" for name, why in found.refused.items()},
+    }

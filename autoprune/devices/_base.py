@@ -15,7 +15,7 @@ import numpy as np
 
 from autoprune.devices.lease import OnWait, ignore, lease
 from autoprune.errors import TargetError
-from autoprune.hardware import HardwareProfile, Precision, TimingPolicy
+from autoprune.hardware import HardwareProfile, Precision, Sparsity, TimingPolicy
 from autoprune.records import Artifact, Measurement
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Device(ABC):
     computes: bool = True  # `predictor` does so on the device; otherwise here, and parity is not checked there
     format: str = "onnx"  # of its artifacts, by its name in ``autoprune.export.formats``
     lease_name: str  # of what must not be shared while timing; devices on the same hardware have the same
+    tells_memory: bool = True  # whether `peak_memory_bytes` is known
     estimates = False  # whether latencies are estimates, since the device is not at hand
 
     def __init__(self, profile: HardwareProfile) -> None:
@@ -210,9 +211,23 @@ class Device(ABC):
         """Widths that are multiples of it pay: as the profile declares it, or as measured on the device.
 
         Raises:
-            StageError: it is to be measured, and the device does not settle.
+            StageError: it is to be measured, and the device does not settle, or the runtime fails.
         """
         from autoprune.devices.staircase import staircase
 
         declared = self.profile.capabilities.channel_multiple
         return staircase(self).multiple if declared == "probe" else declared
+
+    def precisions(self) -> tuple[Precision, ...]:
+        """Those that pay, FP32 among them where they are measured. Raises as `channel_multiple`."""
+        from autoprune.devices.gains import gains
+
+        declared = self.profile.capabilities.precisions
+        return gains(self).precisions if declared == "probe" else declared
+
+    def sparsity(self) -> tuple[Sparsity, ...]:
+        """The patterns of zeros that pay. Raises as `channel_multiple`."""
+        from autoprune.devices.gains import gains
+
+        declared = self.profile.capabilities.sparsity
+        return gains(self).sparsity if declared == "probe" else declared

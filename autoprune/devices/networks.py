@@ -10,41 +10,69 @@ import numpy as np
 from autoprune.records import Artifact
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from onnx import ModelProto
     from torch import nn
 
+    from autoprune.export.formats._base import Calibration
+    from autoprune.hardware import Precision, Sparsity
+
 ONNX = "onnx"
+KEPT = 0.1  # of the weights where zeros have no pattern
 
 
-def network(path: Path, format: str, *, width: int, kernel: int, layers: int, size: int) -> Artifact:
+def network(
+    path: Path,
+    format: str,
+    *,
+    width: int,
+    kernel: int,
+    layers: int,
+    size: int,
+    precision: "Precision" = "fp32",
+    zeros: "Sparsity | None" = None,
+) -> Artifact:
     """A chain of convolutions with ReLU, the same one in every format: ``path`` with its suffix.
 
     It takes (1, width, size, size) and gives that. ONNX is written by hand, in milliseconds; what else there is, by its
-    exporter, in about a second. Raises StageError where that fails.
+    exporter, in about a second. ``zeros`` is the pattern of those in the weights: half of them, or nine in ten where
+    there is no pattern. Raises StageError where a format or its precision fails.
     """
-    model = convolutions(width, kernel=kernel, layers=layers, size=size)
+    model = convolutions(width, kernel=kernel, layers=layers, size=size, zeros=zeros)
+    calibration = [(np.random.default_rng(0).normal(size=(8, width, size, size)).astype(np.float32),)]
     if format.startswith(ONNX):
         content, path = model.SerializeToString(), path.with_name(f"{path.name}.onnx")
         path.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        return Artifact(path=path, precision="fp32", sha256=digest, size_bytes=len(content))
+        artifact = Artifact(path=path, precision="fp32", sha256=digest, size_bytes=len(content))
+        return artifact if precision == "fp32" else _converted(artifact, format, precision, calibration)
     import torch
 
     from autoprune.export.formats import find_format
 
-    found = find_format(format)
+    found, inputs = find_format(format), (torch.zeros(1, width, size, size),)
     path = path.with_name(path.name + found.suffix)
-    return found.write(_module(model), (torch.zeros(1, width, size, size),), path)
+    return found.write(_module(model), inputs, path, precision=precision, calibration=calibration)
 
 
-def convolutions(width: int, *, kernel: int, layers: int, size: int) -> "ModelProto":
-    """The chain with input and output (n, width, size, size) and random weights."""
+def _converted(artifact: Artifact, format: str, precision: "Precision", calibration: "Calibration") -> Artifact:
+    from autoprune.export.formats import find_format
+    from autoprune.export.formats.onnx import OnnxFormat
+
+    found = find_format(format)
+    assert issubclass(found, OnnxFormat)
+    return found.in_precision(artifact, precision, calibration)
+
+
+def convolutions(width: int, *, kernel: int, layers: int, size: int, zeros: "Sparsity | None" = None) -> "ModelProto":
+    """The chain with input and output (n, width, size, size) and random weights, some of them ``zeros``."""
     from onnx import TensorProto, helper, numpy_helper
 
     generator = np.random.default_rng(0)
     nodes, weights, last = [], [], "input"
     for layer in range(layers):
         weight = generator.normal(0, math.sqrt(2 / (width * kernel**2)), (width, width, kernel, kernel))
+        weight *= _mask(weight.shape, zeros, generator)
         weights.append(numpy_helper.from_array(weight.astype(np.float32), f"weight{layer}"))
         padding = [kernel // 2] * 4
         nodes.append(
@@ -56,6 +84,13 @@ def convolutions(width: int, *, kernel: int, layers: int, size: int) -> "ModelPr
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("input", last)]
     graph = helper.make_graph(nodes, "convolutions", ends[:1], ends[1:], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def _mask(shape: tuple[int, ...], zeros: "Sparsity | None", generator: np.random.Generator) -> "NDArray[np.bool_]":
+    """Which weights stay; of four consecutive input channels, two."""
+    if zeros == "2:4":
+        return np.broadcast_to((np.arange(shape[1]) % 4 < 2)[None, :, None, None], shape)
+    return generator.random(shape) < (KEPT if zeros else 1.0)
 
 
 def _module(model: "ModelProto") -> "nn.Module":

@@ -23,11 +23,12 @@ class PlannedDevice(Device):
     Nothing can be timed on it: ``open`` raises `DeviceError`.
 
     Raises:
-        TargetError: the profile does not say what the device is made of, or leaves its channel multiple to a probe; its
+        TargetError: the profile does not say what the device is made of, or leaves its capabilities to a probe; its
             runtime takes no ONNX files.
     """
 
     lease_name = "plan"
+    tells_memory = False
     estimates = True
 
     def __init__(self, profile: HardwareProfile, *, format: str = Device.format) -> None:
@@ -43,10 +44,10 @@ class PlannedDevice(Device):
                 f"Target '{profile.name}' is somewhere else: say where, with --connect ssh://user@host. To plan for it "
                 "without, the profile needs hardware.peak_gflops and hardware.bandwidth_gb_per_s."
             )
-        if profile.capabilities.channel_multiple == "probe":
+        if "probe" in (profile.capabilities.channel_multiple, profile.capabilities.precisions):
             raise TargetError(
-                f"Target '{profile.name}' is somewhere else, so its channel multiple cannot be measured: say where it "
-                "is, with --connect ssh://user@host, or declare capabilities.channel_multiple in its profile."
+                f"Target '{profile.name}' is somewhere else, so its capabilities cannot be probed: say where it is, "
+                "with --connect ssh://user@host, or declare them in its profile."
             )
         self._estimator = Estimator(profile)
 

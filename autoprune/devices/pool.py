@@ -49,6 +49,7 @@ class Pool(Device):
         super().__init__(profile)
         first = devices[0]
         self.runtime, self.format, self.computes = first.runtime, first.format, first.computes
+        self.tells_memory = first.tells_memory
         self._members = [Member(device, Steadiness(self)) for device in devices]
         self._notify = notify
         self._held = threading.local()

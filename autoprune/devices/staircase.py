@@ -13,14 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import platformdirs
-from pydantic import PositiveFloat, PositiveInt, ValidationError
+from pydantic import PositiveFloat, PositiveInt
 
 from autoprune.devices._base import Device
+from autoprune.devices._probes import probed
 from autoprune.devices.networks import network
 from autoprune.devices.timing import measure_together
 from autoprune.documents import Strict
-from autoprune.files import write_whole
 from autoprune.hardware import TimingPolicy
 
 MULTIPLES = (32, 16, 8, 4, 2)
@@ -45,15 +44,7 @@ def staircase(device: Device) -> Staircase:
     Raises:
         StageError: kind ``unsettled``, ``runtime``: it could not be measured.
     """
-    name = f"{device.fingerprint}-{device.profile.options.threads}.json"
-    path = platformdirs.user_cache_path("autoprune") / "staircases" / name
-    with contextlib.suppress(OSError, ValidationError, UnicodeDecodeError):
-        return Staircase.model_validate_json(path.read_text(encoding="utf-8"))
-    with device.lease():
-        found = probe(device)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs seconds next time
-        write_whole(path, found.model_dump_json(indent=1).encode())
-    return found
+    return probed(device, "staircases", Staircase, probe)
 
 
 def probe(device: Device) -> Staircase:

@@ -3,10 +3,11 @@
 import io
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
 
 from autoprune.devices import Device, open_device
 from autoprune.engine.config import GroupInfo, RunInfo, SearchConfig
@@ -19,6 +20,7 @@ from autoprune.task import Task
 from autoprune.tasks import check_task, fingerprint, load_task
 
 NOT_ESTIMATED = frozenset({"peak_memory_bytes", "energy_mj"})
+T = TypeVar("T")
 PACKAGES = ("autoprune", "torch", "onnx", "onnxruntime", "onnxscript", "optuna", "numpy")
 
 
@@ -52,6 +54,11 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
     observer.stage("opening the device")
     device = open_device(config.profile, notify=observer.message)
     _check_plan(device, config, observer)
+    if "peak_memory_bytes" in config.objectives and not device.tells_memory:
+        raise TargetError(
+            f"Target '{device.profile.name}' does not tell how much memory a model takes, so 'peak_memory_bytes' "
+            "cannot be an objective."
+        )
     if "energy_mj" in config.objectives:
         with device.meter():  # or say at once that it cannot be read
             pass
@@ -61,8 +68,8 @@ def prepare(config: SearchConfig, observer: Observer, *, task: Task | None = Non
     observer.stage("probing the device")
     space = config.space.bind(
         graph.groups,
-        precisions=config.profile.capabilities.precisions,
-        channel_multiple=_channel_multiple(device),
+        precisions=_probed(device, device.precisions),
+        channel_multiple=_probed(device, device.channel_multiple),
         seed=config.seed,
     )
     return Prepared(config, task, graph, device, space, {**fingerprint(task), "device": device.fingerprint})
@@ -182,12 +189,12 @@ def load(config: SearchConfig) -> Task:
     return load_task(config.task, config.task_options)
 
 
-def _channel_multiple(device: Device) -> int:
+def _probed(device: Device, capability: Callable[[], T]) -> T:
     """As declared or probed; raises TargetError where the device does not settle."""
     try:
-        return device.channel_multiple()
+        return capability()
     except StageError as error:
         raise TargetError(
             f"The device of target '{device.profile.name}' cannot be probed: {error} Try again when it is quieter, or "
-            "declare capabilities.channel_multiple in a profile of your own."
+            "declare its capabilities in a profile of your own."
         ) from error

@@ -52,6 +52,13 @@ def test_check_says_what_the_device_is_and_times_it(command: Command, quick: dic
     assert "median_ms" in command("targets", "check", quick["target"]).out
 
 
+def test_check_probes_what_pays(command: Command, quick: dict[str, str]) -> None:
+    found = json.loads(command("targets", "check", quick["target"], "--probe", "--json").out)
+    assert found["channel_multiple"] in (1, 2, 4, 8, 16, 32)
+    assert found["int8_speedup"] > 0
+    assert found["2:4_speedup"] > 0
+
+
 def test_a_board_is_not_this_machine(command: Command) -> None:
     done = command("targets", "check", "raspberry-pi-5")
     assert done.code == 2

@@ -129,7 +129,8 @@ def test_whoever_is_killed_on_the_device_gives_them_back(tree: Path, connection:
 
 
 HOST = """\
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is off in what a script runs in the background
 from autoprune.devices import clocks, open_device
 from autoprune.hardware import load_profile
 clocks.ROOT = sys.argv[1]
@@ -142,7 +143,10 @@ with open_device(load_profile("cpu")).steady_clocks(print):
 def host(tree: Path, then: str) -> subprocess.Popen[str]:
     """Another process that holds them, by now."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOST.format(then=then), str(tree)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOST.format(then=then), str(tree)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout
     while process.stdout.readline().strip() not in ("held", ""):
@@ -160,7 +164,7 @@ def test_a_host_that_is_killed_gives_them_back(tree: Path, number: int) -> None:
 
 def test_a_host_that_fails_gives_them_back(tree: Path) -> None:
     with host(tree, "sys.stdin.read(); 1 / 0") as process:
-        process.wait()
+        process.communicate()
     assert given_back(tree)
 
 

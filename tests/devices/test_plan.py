@@ -178,7 +178,8 @@ def test_a_corrupted_memory_is_forgotten(planned: HardwareProfile, artifact: Art
     [
         ({"hardware": None}, r"hardware\.peak_gflops"),
         ({"hardware": Hardware(processor="x", peak_gflops={"fp32": 1.0})}, r"hardware\.bandwidth_gb_per_s"),
-        ({"capabilities": Capabilities()}, r"channel multiple cannot be measured.*capabilities\.channel_multiple"),
+        ({"capabilities": Capabilities()}, r"capabilities cannot be probed.*declare them"),
+        ({"capabilities": Capabilities(channel_multiple=8, precisions="probe")}, r"capabilities cannot be probed"),
     ],
 )
 def test_what_a_plan_needs_is_said(planned: HardwareProfile, changes: dict[str, object], said: str) -> None:

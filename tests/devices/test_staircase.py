@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprune.devices import Arrays, Device, open_device
-from autoprune.devices import staircase as module
+from autoprune.devices import Arrays, Device, _probes, open_device
 from autoprune.devices.staircase import KERNELS, WIDTHS, Staircase, find_multiple, probe, staircase
 from autoprune.hardware import HardwareProfile
 from autoprune.records import Artifact
@@ -68,7 +67,7 @@ class Stepping(FakeDevice):
 
 @pytest.fixture
 def device(profile: HardwareProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stepping:
-    monkeypatch.setattr(module.platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(_probes.platformdirs, "user_cache_path", lambda name: tmp_path / name)
     Stepping.probes = 0
     return Stepping(profile)
 

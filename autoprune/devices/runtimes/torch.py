@@ -32,7 +32,7 @@ class TorchDevice(LocalDevice):
 
     @classmethod
     def settings(cls, profile: HardwareProfile) -> dict[str, Any]:
-        return {**super().settings(profile), "sparse": "2:4" in profile.capabilities.sparsity}
+        return {**super().settings(profile), "sparse": profile.capabilities.may_be("2:4")}
 
     @classmethod
     def operators(cls, profile: bytes, artifact: Artifact) -> list[OperatorTime]:

@@ -57,6 +57,7 @@ class CommandDevice(Device):
     """
 
     scheme: ClassVar[str] = "command"
+    tells_memory = False
 
     def __init__(self, profile: HardwareProfile) -> None:
         super().__init__(profile)

@@ -48,7 +48,7 @@ outputs = session.run(None, dict(zip(names, inputs)))"""
         precision: Precision = "fp32",
         calibration: Calibration = (),
     ) -> Artifact:
-        return cls._in_precision(export_fresh(module, inputs, path), precision, calibration)
+        return cls.in_precision(export_fresh(module, inputs, path), precision, calibration)
 
     def candidate(
         self,
@@ -59,10 +59,11 @@ outputs = session.run(None, dict(zip(names, inputs)))"""
         calibration: Calibration = (),
         keep: Keep | None = None,
     ) -> Artifact:
-        return self._in_precision(self._exporter.export(module, path, keep=keep), precision, calibration)
+        return self.in_precision(self._exporter.export(module, path, keep=keep), precision, calibration)
 
     @classmethod
-    def _in_precision(cls, artifact: Artifact, precision: Precision, calibration: Calibration) -> Artifact:
+    def in_precision(cls, artifact: Artifact, precision: Precision, calibration: Calibration) -> Artifact:
+        """An FP32 artifact, converted where it lies. Raises StageError of kind ``quantize``."""
         path = artifact.path
         if precision == "fp32":
             return artifact
