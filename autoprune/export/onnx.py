@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.fx import Graph
 
 from autoprune.errors import StageError
+from autoprune.export._torchlib import read_once
 from autoprune.export.identities import remove_identities
 from autoprune.files import write_whole
 from autoprune.records import Artifact
@@ -57,7 +58,7 @@ def translate(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> onnx_ir.
     ``stack_trace``. Raises StageError like `export_fresh`.
     """
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), read_once(), torch.no_grad():
             program = torch.onnx.export(
                 capture_program(module, example_inputs),
                 (),

@@ -1,5 +1,6 @@
 """Fresh exports: what is in the file, what it computes, what a refusal says."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from torch.onnx._internal.exporter import _registration
 
 from autoprune.errors import StageError
 from autoprune.export import export_fresh, parity
@@ -94,3 +96,16 @@ def test_parity_raises_with_figures() -> None:
         parity(lambda arrays: [arrays[0] * np.nan], model, inputs, precision="int8")
     with pytest.raises(StageError, match="shapes"):
         parity(lambda arrays: [arrays[0][:, :1]], model, inputs)
+
+
+def test_reading_the_operators_once_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, inputs = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).eval(), (torch.zeros(2, 3, 8, 8),)
+    reads: list[int] = []
+    apis = vars(_registration)["onnxscript_apis"]
+    before = apis.get_torchlib_ops
+    monkeypatch.setattr(apis, "get_torchlib_ops", lambda: reads.append(1) or before())
+    quick = [export_fresh(module, inputs, tmp_path / f"{n}.onnx").sha256 for n in range(2)]
+    assert len(reads) == 1
+    monkeypatch.setattr("autoprune.export.onnx.read_once", contextlib.nullcontext)
+    assert quick == [export_fresh(module, inputs, tmp_path / "plain.onnx").sha256] * 2
+    assert len(reads) == 2
