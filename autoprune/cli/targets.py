@@ -12,6 +12,7 @@ from autoprune.cli._options import ClocksOption, ConnectOption, JsonOption
 
 if TYPE_CHECKING:
     from autoprune.devices import Device
+    from autoprune.hardware import HardwareProfile
 
 Target = Annotated[str, typer.Argument(help="A device (see 'autoprune targets'), or a .yaml file.", metavar="TARGET")]
 app = typer.Typer(help="List hardware profiles; show one, begin one, check whether one works.")
@@ -92,13 +93,24 @@ def check(
     probe: Annotated[bool, typer.Option("--probe", help="Time what widths, precisions and zeros save there.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Open the device, say what it is, time a small network on it, and compare what it computes with this machine."""
+    """Check the profile; open the device, time a small network on it, and compare what it computes with this machine.
+
+    Of a device that is not at hand, the profile alone is checked.
+    """
     from autoprune.cli._output import print_json, print_table
     from autoprune.devices import open_device, smoke
     from autoprune.errors import StageError, TargetError
-    from autoprune.hardware import load_profile
+    from autoprune.hardware import GIVEN, load_profile
 
-    device = open_device(load_profile(target, connection=connect))
+    profile = load_profile(target, connection=connect)
+    if profile.connection == GIVEN and not profile.connections:
+        absent = {"target": profile.name, "profile": "valid", "measured": False, "plan": _plan(profile)}
+        if json:
+            print_json(absent)
+        else:
+            print_table([profile.name.upper(), ""], [[key, str(value)] for key, value in absent.items()])
+        return
+    device = open_device(profile)
     clocks = device.steady_clocks(partial(typer.echo, err=True)) if allow_clock_control else nullcontext()
     try:
         with clocks:
@@ -119,6 +131,18 @@ def check(
         print_json(found)
     else:
         print_table([device.profile.name.upper(), ""], [[key, str(value)] for key, value in found.items()])
+
+
+def _plan(profile: "HardwareProfile") -> str:
+    """What can be done while the device is not at hand."""
+    from autoprune.devices import open_device
+    from autoprune.errors import TargetError
+
+    try:
+        open_device(profile)
+    except TargetError as error:
+        return f"none. {error}"
+    return "latencies are estimated until it is connected: --connect ssh://user@host"
 
 
 def _probed(device: "Device") -> dict[str, Any]:

@@ -61,8 +61,13 @@ def test_check_probes_what_pays(command: Command, quick: dict[str, str]) -> None
 
 def test_a_board_is_not_this_machine(command: Command) -> None:
     done = command("targets", "check", "raspberry-pi-5")
-    assert done.code == 2
-    assert "--connect" in done.said
+    assert done.code == 0
+    assert "valid" in done.out
+    assert "cannot be probed" in done.out
+    assert "--connect" in done.out
+    planned = json.loads(command("targets", "check", "jetson", "--json").out)
+    assert planned["measured"] is False
+    assert planned["plan"].startswith("latencies are estimated")
 
 
 def test_check_says_what_is_wrong(command: Command, tmp_path: Path) -> None:
@@ -72,3 +77,11 @@ def test_check_says_what_is_wrong(command: Command, tmp_path: Path) -> None:
     odd = command("targets", "check", "cpu", "--connect", "http://board")
     assert odd.code == 2
     assert "no address" in odd.said
+
+
+def test_check_refuses_a_bad_profile_of_an_absent_device(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "board.yaml"
+    path.write_text("name: board\ndescription: x\nruntime: tensorrt\nconnection: given\noptions: {thread: 4}\n")
+    done = command("targets", "check", str(path))
+    assert done.code == 2
+    assert "options.thread" in done.said

@@ -22,7 +22,10 @@ class TensorRtDevice(LocalDevice):
 
     runtime = runner = "tensorrt"
     needs = "tensorrt"
-    install = "pip install tensorrt, from the index that NVIDIA's installation guide names"
+    install = (
+        "pip install tensorrt, from the index that NVIDIA's installation guide names; "
+        "on a Jetson it is part of JetPack: apt install python3-libnvinfer"
+    )
     options = frozenset({"cuda_graph", "workspace_mb"})
     deadline_s = BUILD_SECONDS
     format = "onnx_tensorrt"
