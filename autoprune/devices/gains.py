@@ -21,7 +21,6 @@ from autoprune.devices.smoke import LAYERS, SIZE, WIDTH
 from autoprune.devices.timing import measure_together
 from autoprune.documents import Strict
 from autoprune.errors import StageError
-from autoprune.export.parity import deviation
 from autoprune.hardware import Precision, Sparsity, TimingPolicy
 from autoprune.records import Artifact
 
@@ -110,6 +109,8 @@ def _made(path: Path, format: str, precision: Precision, zeros: Sparsity | None)
 
 def _check(device: Device, artifact: Artifact, zeros: Sparsity | None, inputs: Arrays) -> None:
     """Raise StageError where it computes something else than FP32 does here."""
+    from autoprune.export.parity import deviation
+
     if device.computes:
         ours = _made(artifact.path.with_name("here"), "onnx", FP32, zeros)
         with device.predictor(artifact) as there, OnnxRuntimeDevice.here().predictor(ours) as here:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -56,12 +57,17 @@ def test_yaml_examples_fit_their_schema(page: Path, tmp_path: Path) -> None:
             parse_yaml(block, SCHEMAS[kind], origin=page.name)
 
 
+def leaves(command: Any) -> list[Any]:
+    """A command and those below it."""
+    below = getattr(command, "commands", {}).values()
+    return [command, *(leaf for one in below for leaf in leaves(one))]
+
+
 def test_every_option_is_documented_and_exists() -> None:
     text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    group = typer.main.get_command(app)
     exist = {
         option
-        for command in group.commands.values()
+        for command in leaves(typer.main.get_command(app))
         for parameter in command.params
         for option in parameter.opts
         if option.startswith("-") and option != "--help"
