@@ -21,6 +21,8 @@ PLACEHOLDERS = {
     "remove": DEVICE | {"name"},
     "facts": DEVICE,
     "conditions": DEVICE,
+    "hold_clocks": DEVICE,
+    "release_clocks": DEVICE,
 }
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 STEP = re.compile(r"(?=.)([\w-]*)((?:\[(?:\d{1,9}|\*)\])*)")  # of a path into JSON
@@ -94,6 +96,8 @@ class Commands(Strict):
     remove: Lines = Field(default=(), description="removes the model {name}")
     facts: dict[Name, Line] = Field(default_factory=dict, description="print what the device is and must remain")
     conditions: dict[Name, Line] = Field(default_factory=dict, description="print what drifts: clocks, temperature")
+    hold_clocks: Lines = Field(default=(), description="makes clocks steady, where --allow-clock-control is given")
+    release_clocks: Lines = Field(default=(), description="gives them back; run however the measuring ends")
     timeout_s: PositiveFloat = Field(default=60.0, le=86400, description="after which a command is killed")
 
     @model_validator(mode="after")
@@ -103,6 +107,8 @@ class Commands(Strict):
                 _check(argument, step, known)
         if self.parse.gives != "mean" and not self.uses("run", "runs"):
             raise ValueError("run: needs {runs}, how often the model is to be run")
+        if bool(self.hold_clocks) != bool(self.release_clocks):
+            raise ValueError("hold_clocks and release_clocks: one needs the other, as what is held is given back")
         return self
 
     def lines(self, step: str) -> tuple[tuple[str, ...], ...]:

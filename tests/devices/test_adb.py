@@ -117,6 +117,16 @@ def test_a_phone_is_measured(device: AdbDevice, phone: Phone, model: Artifact, i
     assert phone.models == []
 
 
+def test_its_fixed_performance_mode_is_for_the_measuring_alone(device: AdbDevice, phone: Phone) -> None:
+    mode = phone.folder / "mode"
+    usage = f'[ "$1 $2" = "power set-fixed-performance-mode-enabled" ] || exit 1; echo "$3" >{mode}'
+    program(phone.folder / "bin" / "cmd", f"#!/bin/sh\n{usage}\n")
+    with device.steady_clocks(lambda text: None):
+        assert mode.read_text() == "true\n"
+        assert device.conditions()["clocks"] == "held by the profile's commands"
+    assert mode.read_text() == "false\n"
+
+
 def test_facts_are_those_of_the_phone(device: AdbDevice) -> None:
     facts = device.facts()
     assert (facts["model"], facts["soc"], facts["abi"]) == ("Stand-in 9", "SI9000", "arm64-v8a")

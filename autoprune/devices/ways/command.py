@@ -16,10 +16,11 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from autoprune.commands import PLACEHOLDERS
+from autoprune.commands import PLACEHOLDERS, filled
 from autoprune.devices._base import Arrays, Device, OperatorTime, Predict, Session
 from autoprune.devices._caller import UNREAD, Caller, CommandError, Model, words
 from autoprune.devices._files import read_outputs
+from autoprune.devices._guard import afterwards
 from autoprune.devices._reading import UnreadError, durations
 from autoprune.devices.lease import OnWait, ignore
 from autoprune.devices.local import LocalDevice
@@ -30,6 +31,7 @@ from autoprune.records import Artifact
 ADDRESS = re.compile(r"\w[\w.:@/%+-]*", re.ASCII)
 SCORERS = {"onnx": "onnxruntime", "tflite": "litert", "executorch": "executorch"}  # here, by format
 TRIES = 3
+CLOCKS = "held by the profile's commands"
 LONGEST = 1000  # of what the device says of itself, each
 T = TypeVar("T")
 
@@ -72,6 +74,7 @@ class CommandDevice(Device):
         self._facts: dict[str, str] = {}
         self._witness: Model | None = None  # it ran here
         self._kept = contextlib.ExitStack()
+        self._held = False  # its clocks
         weakref.finalize(self, self.caller.close)
 
     def _address(self) -> str:
@@ -120,10 +123,38 @@ class CommandDevice(Device):
 
     def conditions(self) -> dict[str, str]:
         found = {} if self.computes else {"parity": "checked on this machine, not on the device"}
+        found |= {"clocks": CLOCKS} if self._held else {}
         for name, line in self.commands.conditions.items():
             with contextlib.suppress(DeviceError):  # what cannot be read is left out
                 found[name] = self._told(line)
         return found
+
+    @contextlib.contextmanager
+    def steady_clocks(self, tell: OnWait) -> Iterator[None]:
+        """By the profile's commands; a guard gives them back, whatever becomes of this process."""
+        if not self.commands.hold_clocks:
+            with super().steady_clocks(tell):
+                yield
+            return
+        self.facts()
+        wrong: list[str] = []
+        try:
+            with afterwards([filled(line, self.caller.values) for line in self.commands.release_clocks]) as wrong:
+                self._hold(tell)
+                yield
+        finally:
+            self._held = False
+            for trouble in wrong:
+                tell(f"The clocks of device '{self.profile.name}' could not be given back: {trouble}")
+
+    def _hold(self, tell: OnWait) -> None:
+        try:
+            self.caller.do("hold_clocks")
+        except (CommandError, DeviceError) as error:
+            tell(f"The clocks of device '{self.profile.name}' are left as they are: {error}")
+            return
+        self._held = True
+        tell(f"The clocks of device '{self.profile.name}' are {CLOCKS}.")
 
     @contextlib.contextmanager
     def lease(self, *, on_wait: OnWait = ignore) -> Iterator[None]:
