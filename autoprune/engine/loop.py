@@ -48,8 +48,9 @@ def run_trials(
             more = repeats < REPEATS and wanted(ledger.records, pipeline.recipes, prepared.config.trials)
             if more and not pipeline.full:
                 question = ask(ledger, search, pipeline)
-                repeats = repeats + 1 if question.recipe.id in {**ledger.records, **pipeline.recipes} else 0
-                pipeline.begin(question, known=question.recipe.id in ledger.records)
+                known = question.recipe.id in ledger.records
+                repeats = repeats + 1 if known or question.recipe.id in pipeline.recipes else 0
+                pipeline.begin(question, known=known)
             elif pipeline:
                 tell(pipeline, ledger, evaluator, watch)
             else:

@@ -73,6 +73,9 @@ class Pipeline:
             measured.set_result(None)
             return
         candidate.make()
+        if candidate.ended:
+            measured.set_result(None)
+            return
         self._measure(candidate, measured)
         candidate.score()
 
