@@ -22,7 +22,8 @@ START = """\
 name: {name}
 description: what it is, for people
 
-# how it is reached: local, or ssh://user@host; and how Python is called there
+# how it is reached: local, or ssh://user@host; and how Python is called there. A board that has only command lines is
+# 'connection: command' with a section 'command', which docs/devices.md explains
 connection: local
 python: python3
 
@@ -152,6 +153,8 @@ def _probed(device: "Device") -> dict[str, Any]:
     found = gains(device)
     return {
         "channel_multiple": staircase(device).multiple,
+        "precisions_that_pay": " ".join(found.precisions),
+        "zeros_that_pay": " ".join(found.sparsity) or "none",
         **{f"{name}_speedup": round(times, 2) for name, times in found.speedup.items()},
         **{f"{name}_speedup": f"refused: {why}" for name, why in found.refused.items()},
     }

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 SECONDS = 60.0  # for each command
 GUARD = """\
-import json, subprocess, sys
+import json, shlex, subprocess, sys
 lines = json.loads(sys.argv[1])
 sys.stdin.buffer.read()  # ends when whoever started this closes it, or is no more
 failed = []
@@ -18,10 +18,11 @@ for line in lines:
     try:
         done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=float(sys.argv[2]))
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-500:]
-        failed += [said or "status %d" % done.returncode] if done.returncode else []
+        if done.returncode:
+            failed.append("%s ended with status %d. %s" % (shlex.join(line), done.returncode, said))
     except Exception as error:
-        failed.append(str(error))
-print("; ".join(failed))
+        failed.append("%s: %s" % (shlex.join(line), error))
+print(" ".join(failed))
 """
 
 

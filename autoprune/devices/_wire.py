@@ -44,6 +44,7 @@ class Connection:
     def __init__(self, command: Sequence[str], name: str) -> None:
         self.name = name
         self.closed = False
+        self._answered = False
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
         self._process = subprocess.Popen(  # noqa: S603 - an argument list of ours
             command,
@@ -84,6 +85,7 @@ class Connection:
             raise self._lost(str(error)) from error
         if frame is None:
             raise self._lost("the connection ended")
+        self._answered = True
         reply, more = frame
         if "error" in reply:
             raise self._refused(str(reply["error"]), str(reply.get("message")))
@@ -117,7 +119,8 @@ class Connection:
         """What is said when the agent cannot be talked with any more, with the last words of the way to it."""
         words = " ".join(self.close().split()[-WORDS:])
         return DeviceError(
-            f"Device '{self.name}' is lost: {why}." + (f" What led there said: {words}" if words else "")
+            f"Device '{self.name}' {'is lost' if self._answered else 'cannot be reached'}: {why}."
+            + (f" What led there said: {words}" if words else "")
         )
 
     def close(self) -> str:

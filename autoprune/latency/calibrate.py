@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 ATTEMPTS = 3
+VAGUE = 50.0  # per cent; from there on a figure says nothing
 SETTLE_PERCENT = 10.0  # a wide interval only counts for less in the regression
 PAYS = 0.25  # of what the arithmetic that a step removes is worth, at the average rate of its group
 
@@ -117,7 +118,8 @@ class Calibration:
             recipes, worst = informative(regression, pool, self.effort.together - self.effort.scattered)
             if worst <= (wanted := self.effort.tolerance_percent):
                 break
-            self.say(f"latencies in {precision} are sure to {worst:.1f} %, {wanted:g} % is wanted")
+            known = f"sure to {worst:.1f} %" if worst < VAGUE else "hardly known yet"
+            self.say(f"latencies in {precision} are {known}, {wanted:g} % is wanted")
             rng = np.random.default_rng((self.effort.seed + 2, joint))
             recipes += scattered(self.arithmetic, self.effort.scattered, rng=rng)
             seen += self._observe(recipes, "joint", precision)

@@ -79,7 +79,8 @@ def headline(report: RunReport) -> str:
         return f"No smaller model of {report.task} beats the dense one on {report.target}{so_far}."
     price = _price(dense.score.accuracy - chosen.score.accuracy)
     how = "an estimated " if chosen.score.latency.source == "estimated" else ""
-    return f"{report.task} runs {how}{times(chosen.score.speedup)} as fast on {report.target} {price}{so_far}."
+    uncut = "" if chosen.recipe.choices else f", in {chosen.recipe.precision.upper()} with nothing cut"
+    return f"{report.task} runs {how}{times(chosen.score.speedup)} as fast on {report.target} {price}{uncut}{so_far}."
 
 
 def plan(report: RunReport) -> str:
@@ -130,10 +131,9 @@ def recipe(made: Recipe) -> str:
 
 
 def label(member: Finalist, report: RunReport) -> str:
-    """What sets a model apart: it is the chosen one, or uncut."""
-    if member.recipe.id == report.chosen.recipe.id:
-        return "chosen"
-    return "" if member.recipe.choices else "dense"
+    """What sets a model apart: it is the chosen one, or uncut, or both."""
+    chosen = ["chosen"] if member.recipe.id == report.chosen.recipe.id else []
+    return ", ".join([*chosen, *([] if member.recipe.choices else ["dense"])])
 
 
 def _about(latency: Measurement) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import TaskError
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 LOSS_SAMPLES = 8
+LIBRARIES = (str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,15 @@ def check_task(task: Task) -> TaskFacts:
 
 def _wrong(task: Task, what: str) -> TaskError:
     return TaskError(f"Task '{task.name}': {what}.")
+
+
+def _raised(error: Exception) -> str:
+    """What was raised, and the last line of the user's own code on the way there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(("<", *LIBRARIES))]
+    place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+    first = str(error).partition("\n")[0]
+    return f"{place}: {type(error).__name__}: {first}"
 
 
 def _name(task: Task) -> None:
@@ -184,7 +197,7 @@ def _model(task: Task) -> nn.Module:
         except TaskError:
             raise
         except Exception as error:
-            raise _wrong(task, f"model() failed: {type(error).__name__}: {error}") from error
+            raise _wrong(task, f"model() failed{_raised(error)}") from error
         if not isinstance(model, nn.Module):
             raise _wrong(task, f"model() returned {_kind(model)}, expected a torch.nn.Module")
         models.append(model)
@@ -206,8 +219,7 @@ def _forward(task: Task, model: nn.Module, inputs: tuple[Tensor, ...], where: st
         with torch.no_grad():
             outputs = model(*inputs)
     except Exception as error:
-        first = str(error).partition("\n")[0]
-        raise _wrong(task, f"the model fails on {where}, {shapes}: {type(error).__name__}: {first}") from error
+        raise _wrong(task, f"the model fails on {where}, {shapes}{_raised(error)}") from error
     if not isinstance(outputs, torch.Tensor):
         raise _wrong(
             task,
@@ -226,7 +238,7 @@ def _metric(task: Task, outputs: Tensor, targets: Tensor) -> float:
     try:
         value = float(task.metric(outputs, targets))
     except Exception as error:
-        raise _wrong(task, f"the metric fails on {shapes}: {type(error).__name__}: {error}") from error
+        raise _wrong(task, f"the metric fails on {shapes}{_raised(error)}") from error
     if not math.isfinite(value):
         raise _wrong(task, f"the metric is {value} for {shapes}; it must be a finite number")
     return value

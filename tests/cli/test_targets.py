@@ -56,6 +56,7 @@ def test_check_probes_what_pays(command: Command, quick: dict[str, str]) -> None
     found = json.loads(command("targets", "check", quick["target"], "--probe", "--json").out)
     assert found["channel_multiple"] in (1, 2, 4, 8, 16, 32)
     assert found["int8_speedup"] > 0
+    assert found["precisions_that_pay"].startswith("fp32")
     assert found["2:4_speedup"] > 0
 
 

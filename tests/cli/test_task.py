@@ -68,7 +68,7 @@ def test_a_path_that_no_file_can_have(command: Command) -> None:
         ("example_inputs=(torch.zeros(1, 3, 8, 8),)", "", r"first train batch has inputs .*1, 8, 8\), example_inputs"),
         ("model=lambda: nn.Conv2d(3, 8, 3)", "", r"model\(\) gives other weights on every call"),
         ("model=lambda: net", "net = nn.Conv2d(3, 8, 3)", "the model fails on example_inputs, float32 .*RuntimeError"),
-        ("model=lambda: 1 / 0", "", r"model\(\) failed: ZeroDivisionError"),
+        ("model=lambda: 1 / 0", "", r"model\(\) failed at own\.py:\d+: ZeroDivisionError"),
         ("validation=[]", "", "validation is empty; give at least one batch"),
         ("train=iter(())", "", "train is a tuple_iterator, which is exhausted after one pass"),
         ("validation=bad", "bad = [(torch.full((4, 1, 8, 8), torch.nan), torch.zeros(4))]", "has NaN or infinite"),

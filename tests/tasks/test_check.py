@@ -126,14 +126,14 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"train": [(IMAGES[:, :3], LABELS)]}, r"has inputs float32 \(5, 3\), example_inputs has float32 \(1, 4\)"),
     ({"validation": [(IMAGES.double(), LABELS)]}, r"has inputs float64 \(5, 4\).*differ in dimension 0 only"),
     ({"validation": [(IMAGES, LABELS[:4])]}, "has 5 inputs and 4 targets"),
-    ({"model": failing}, r"model\(\) failed: FileNotFoundError: no net\.pt"),
+    ({"model": failing}, r"model\(\) failed at test_check\.py:\d+: FileNotFoundError: no net\.pt"),
     ({"model": lambda: net().state_dict()}, r"model\(\) returned a OrderedDict of 4, expected a torch\.nn\.Module"),
     ({"model": lambda: nn.Linear(4, 3)}, r"model\(\) gives other weights on every call; load the trained weights"),
     ({"model": broken_weights}, "the model's 'weight' has NaN or infinite"),
     ({"model": lambda: net().to("meta")}, r"the model's '0\.weight' is on meta; return the model on the CPU"),
     (
         {"model": lambda: Returns(lambda x: x @ torch.zeros(5, 3))},
-        r"the model fails on example_inputs, float32 \(1, 4\): RuntimeError: mat1 and mat2 shapes",
+        r"the model fails on example_inputs, float32 \(1, 4\).*: RuntimeError: mat1 and mat2 shapes",
     ),
     (
         {"model": lambda: Returns(lambda x: {"logits": x})},
@@ -146,7 +146,10 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         {"metric": lambda outputs, targets: float("nan")},
         r"the metric is nan for outputs float32 \(5, 3\) and targets int64",
     ),
-    ({"metric": lambda outputs, targets: outputs[9, 9]}, r"the metric fails on outputs float32 \(5, 3\).*IndexError"),
+    (
+        {"metric": lambda outputs, targets: outputs[9, 9]},
+        r"the metric fails on outputs float32 \(5, 3\).* at test_check\.py:\d+: IndexError",
+    ),
     ({"metric": lambda outputs, targets: "high"}, "the metric fails .*ValueError"),
 ]
 

@@ -145,7 +145,7 @@ class CommandDevice(Device):
         finally:
             self._held = False
             for trouble in wrong:
-                tell(f"The clocks of device '{self.profile.name}' could not be given back: {trouble}")
+                tell(f"The clocks of device '{self.profile.name}' are still held; give them back yourself: {trouble}")
 
     def _hold(self, tell: OnWait) -> None:
         try:
