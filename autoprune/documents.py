@@ -1,6 +1,7 @@
 """YAML documents, read safely and checked strictly; and the folders of documents that ship with the package."""
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,15 +84,30 @@ def parse_yaml(text: str, schema: type[S], *, origin: str, complete: Complete = 
     try:
         return schema.model_validate(complete(data) if isinstance(data, dict) else data)
     except ValidationError as error:
-        raise DocumentError(_explain(error, node, origin)) from error
+        raise DocumentError(_explain(error, schema, node, origin)) from error
 
 
-def _explain(error: ValidationError, node: yaml.Node | None, origin: str) -> str:
-    lines = []
+def _explain(error: ValidationError, schema: type[Strict], node: yaml.Node | None, origin: str) -> str:
+    lines: list[tuple[int, str]] = []
     for issue in error.errors():
         field = ".".join(str(part) for part in issue["loc"]) or "document"
-        lines.append(f"{origin}:{_line(node, issue['loc'])}: {field}: {issue['msg']}.")
-    return "\n".join(lines)
+        what = issue["msg"].removeprefix("Value error, ")
+        if issue["type"] == "extra_forbidden":
+            what = f"there is no such field{meant(str(issue['loc'][-1]), _fields(schema))}"
+        lines.append((_line(node, issue["loc"]), f"{field}: {what}."))
+    return "\n".join(f"{origin}:{line}: {what}" for line, what in sorted(lines))
+
+
+def _fields(schema: type[Strict]) -> set[str]:
+    """Names of all fields, of those below too."""
+    found = schema.model_json_schema()
+    return {name for one in (found, *found.get("$defs", {}).values()) for name in one.get("properties", {})}
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """``, did you mean 'NAME'`` where a known one is near; else nothing."""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f", did you mean '{near[0]}'" if near else ""
 
 
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
@@ -158,6 +174,7 @@ def find_document(name: str, folder: str, *, own: Path | None = None) -> Path:
     known = known_documents(folder, own=own)
     if name not in known:
         raise UsageError(
-            f"'{name}' is not in {folder}: choose one of {', '.join(sorted(known))}, or give the path of a .yaml file."
+            f"'{name}' is not in {folder}{meant(name, known)}: choose one of {', '.join(sorted(known))}, "
+            "or give the path of a .yaml file."
         )
     return known[name]

@@ -122,3 +122,15 @@ def test_a_package_may_not_take_a_name_that_is_taken(package: Path) -> None:
 def test_a_package_without_what_it_names_is_told(package: Path) -> None:
     with pytest.raises(UsageError, match=r"'boards' of autoprune.search_spaces names 'no_boards', .*not installed"):
         list_spaces()
+
+
+def test_a_misspelt_field_or_name_is_met_with_the_nearest() -> None:
+    said = refused(GOOD + "capabilites: {}\n")
+    assert said == "board.yaml:4: capabilites: there is no such field, did you mean 'capabilities'."
+    with pytest.raises(UsageError, match="'cpuu' is not in hw_profiles, did you mean 'cpu': choose one of"):
+        load_profile("cpuu")
+
+
+def test_mistakes_are_told_from_the_top() -> None:
+    said = refused("name: 1\nmagic: 2\ndescription: 3\nruntime: x\n")
+    assert [line.split(":")[1] for line in said.splitlines()] == ["1", "2", "3"]

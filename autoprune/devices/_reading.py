@@ -28,7 +28,8 @@ def durations(reading: Reading, done: Done, runs: int) -> list[float]:
     found = _by_pattern(reading.pattern, done) if reading.pattern is not None else _by_path(reading, done)
     wanted = runs if reading.gives == "each" else 1
     if len(found) < wanted:
-        raise UnreadError(f"{len(found)} durations where {wanted} were asked for")
+        way = "parse.pattern" if reading.pattern is not None else "parse.json_path"
+        raise UnreadError(f"{len(found)} of the {wanted} durations that {way} is to find")
     return [_number(one) * SECONDS[reading.unit] for one in found[-wanted:]]
 
 

@@ -159,7 +159,8 @@ class Calibration:
         alone = len(sweeps(self.arithmetic)) if self.effort.sweeps else 0
         planned = len(self.space.precisions) * (1 + alone + self.effort.most + self.effort.held_out)
         left = max(planned - len(self.known), 0)
-        self.tell(f"The latency table is measured now: {left} recipes more at most, about {left * seconds:.0f} s.")
+        how = "estimated" if self.evaluator.device.estimates else "measured"
+        self.tell(f"The latency table is {how} now: {left} recipes more at most, about {left * seconds:.0f} s.")
 
     def _time(self, recipes: Sequence[Recipe], purpose: Purpose) -> list[Observation]:
         with self._making:

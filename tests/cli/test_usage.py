@@ -71,7 +71,7 @@ def test_a_name_that_does_not_exist(command: Command, arguments: list[str], mess
         (b"name: a\x00b", "not valid YAML: unacceptable character"),
         (b"- 1\n- 2\n", ":1: document: "),
         (b"", ":1: name: Field required"),
-        (b"name: x\ndescription: y\nmagic: 1\n", ":3: magic: Extra inputs are not permitted"),
+        (b"name: x\ndescription: y\nmagic: 1\n", ":3: magic: there is no such field"),
         (b"name: x\ndescription: [y]\n", ":2: description: Input should be a valid string"),
         (b"#" * 1_000_001, "has 1000001 bytes, more than"),
     ],
