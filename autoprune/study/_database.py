@@ -5,6 +5,7 @@ trial in a hundred statements (25 ms at best), and reads 10,000 trials in 10 s; 
 """
 
 import json
+import logging
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -39,6 +40,8 @@ class Database:
     """The study file at ``path``; what goes wrong with it is an error of SQLAlchemy or Optuna."""
 
     def __init__(self, path: Path, directions: Sequence[StudyDirection]) -> None:
+        # it logs what it raises as well: a Ctrl-C while it tidies up would be a traceback on the terminal
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
         self._storage = optuna.storages.RDBStorage(
             f"sqlite:///{path}", engine_kwargs={"creator": lambda: _connected(path)}
         )

@@ -1,6 +1,8 @@
 """What is written past Optuna is read by Optuna, and what it shows samplers is bounded."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -157,3 +159,21 @@ def test_the_least_dominated_come_first_then_the_least_crowded() -> None:
     assert order[4:] == [5, 4]
     assert ranked(np.empty((0, 2))) == []
     assert BEST + LATEST < SEEN
+
+
+def test_ctrl_c_while_a_connection_is_given_back_is_no_traceback(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from optuna.study import StudyDirection; from sqlalchemy import event\n"
+        "from autoprune.study._database import Database\n"
+        "database = Database(Path(sys.argv[1]), [StudyDirection.MAXIMIZE])\n"
+        "def stop(*given): raise KeyboardInterrupt\n"
+        "event.listen(database._storage.engine, 'reset', stop)\n"
+        "try: database.trials()\n"
+        "except KeyboardInterrupt: print('stopped')\n"
+        "event.remove(database._storage.engine, 'reset', stop)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "study.db"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "stopped\n"
+    assert "Traceback" not in done.stderr
