@@ -44,7 +44,8 @@ def _table(report: RunReport, *, wide: bool) -> Table:
     members = [member for member in report.front if member.recipe.id != report.dense.recipe.id]
     for member in (*members, report.dense):
         cells = _cells(member, report)
-        cells["RECIPE"] = member.recipe.id if wide else member.recipe.id[:8]
+        if not wide:
+            cells |= {"RECIPE": member.recipe.id[:8], "": cells[""].partition(",")[0]}
         style = "bold green" if member is report.chosen else "dim" if member is report.dense else ""
         table.add_row(*(cells[column] for column in columns), style=style)
     return table
@@ -53,6 +54,7 @@ def _table(report: RunReport, *, wide: bool) -> Table:
 def _cells(member: Finalist, report: RunReport) -> dict[str, str]:
     score, latency = member.score, member.score.latency
     return {
+        "RECIPE": member.recipe.id,
         "": words.label(member, report),
         "ACCURACY": words.percent(score.accuracy),
         "POINTS": words.points(report.dense.score.accuracy - score.accuracy),
@@ -79,7 +81,7 @@ def _remarks(report: RunReport) -> list[tuple[str, str]]:
     if model := report.chosen.model:
         use = Path(report.directory, model).with_name("use.py")
         lines += [
-            ("", ""),
+            *([("", "")] if len(lines) > 1 else []),
             (f"Report   {report.directory}/report.html", ""),
             (f"Model    {report.directory}/{model}", ""),
             (f"Run it   {shlex.join([_python(), str(use)])}", ""),
