@@ -73,7 +73,7 @@ class Capabilities(Strict):
         default=("fp32",), description="those that pay; 'probe' times a small network in each"
     )
     sparsity: tuple[Sparsity, ...] | Literal["probe"] = Field(
-        default=(), description="patterns of zeros that its runtime can skip; 'probe' times a small network with each"
+        default=(), description="patterns of zeros that its runtime may skip; 'probe' allows all, to find out"
     )
 
     def may_be(self, pattern: Sparsity) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from autoprune.devices.lease import OnWait, ignore, lease
 from autoprune.errors import TargetError
-from autoprune.hardware import HardwareProfile, Precision, Sparsity, TimingPolicy
+from autoprune.hardware import HardwareProfile, Precision, TimingPolicy
 from autoprune.records import Artifact, Measurement
 
 if TYPE_CHECKING:
@@ -224,10 +224,3 @@ class Device(ABC):
 
         declared = self.profile.capabilities.precisions
         return gains(self).precisions if declared == "probe" else declared
-
-    def sparsity(self) -> tuple[Sparsity, ...]:
-        """The patterns of zeros that pay. Raises as `channel_multiple`."""
-        from autoprune.devices.gains import gains
-
-        declared = self.profile.capabilities.sparsity
-        return gains(self).sparsity if declared == "probe" else declared

@@ -60,7 +60,7 @@ class Gains(Strict):
 
 
 def gains(device: Device) -> Gains:
-    """Of ``device``, measured once per fingerprint and number of threads, then read from the cache.
+    """Of ``device``, measured once per fingerprint and settings, then read from the cache.
 
     Raises:
         StageError: kind ``unsettled``, ``runtime``: FP32 could not be measured.
@@ -83,9 +83,11 @@ def probe(device: Device) -> Gains:
                     _check(device, artifact, zeros, inputs)
                     sessions[name] = opened.enter_context(device.open(artifact, inputs))
                 except StageError as error:
-                    if precision == FP32:
+                    if (precision, zeros) == VARIANTS[0]:
                         raise
-                    refused[precision] = str(error)
+                    if zeros is None:
+                        refused[precision] = str(error)
+                    continue
                 circumstances[name] = device.circumstances(precision)
         timed = measure_together(sessions, POLICY, circumstances)
     return Gains(speedup=_speedup({name: one.median_ms for name, one in timed.items()}), refused=refused)

@@ -39,7 +39,7 @@ class Staircase(Strict):
 
 
 def staircase(device: Device) -> Staircase:
-    """The staircase of ``device``, measured once per fingerprint and number of threads, then read from the cache.
+    """The staircase of ``device``, measured once per fingerprint and settings, then read from the cache.
 
     Raises:
         StageError: kind ``unsettled``, ``runtime``: it could not be measured.

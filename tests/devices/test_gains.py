@@ -61,7 +61,7 @@ def test_what_pays_is_offered_and_measured_once(odd: Odd) -> None:
     assert found.speedup["unstructured"] == pytest.approx(1.0, rel=0.02)
     probes = Odd.probes
     assert odd.precisions() == ("fp32", "int8")
-    assert odd.sparsity() == ("2:4",)
+    assert found.sparsity == ("2:4",)
     assert Odd.probes == probes
 
 
@@ -69,7 +69,6 @@ def test_what_is_declared_is_not_probed(profile: HardwareProfile) -> None:
     declared = Capabilities(channel_multiple=8, precisions=("fp32", "fp16"), sparsity=("unstructured",))
     device, probes = Odd(profile.model_copy(update={"capabilities": declared})), Odd.probes
     assert device.precisions() == ("fp32", "fp16")
-    assert device.sparsity() == ("unstructured",)
     assert Odd.probes == probes
 
 
@@ -78,6 +77,14 @@ def test_what_does_not_run_is_left_out_with_its_reason(odd: Odd, monkeypatch: py
     found = probe(odd)
     assert found.refused == {"int8": "no int8 here."}
     assert found.precisions == ("fp32",)
+
+
+def test_where_sparse_kernels_may_not_be_used_is_another_measurement(odd: Odd) -> None:
+    gains(odd)
+    without = Odd(odd.profile.model_copy(update={"capabilities": Capabilities(channel_multiple=8, precisions="probe")}))
+    probes = Odd.probes
+    gains(without)
+    assert Odd.probes > probes
 
 
 def test_what_computes_something_else_is_left_out(odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
