@@ -54,6 +54,19 @@ class Session(ABC):
         """CPU seconds that other work has used on the device so far, divided by its cores; None where unreadable."""
         return None
 
+    def block(self, lead_in: int, n: int) -> tuple[list[float], float | None]:
+        """What the timing loop takes in one go: `run` with ``n``, renewed before and led in by ``lead_in`` runs.
+
+        Returns what `run` gives, and by how much `foreign_seconds` grew meanwhile.
+        """
+        if not self.anew:
+            self.renew()
+            self.run(lead_in)
+        before = self.foreign_seconds()
+        samples = self.run(n)
+        after = self.foreign_seconds()
+        return samples, None if before is None or after is None else after - before
+
 
 @dataclass(frozen=True)
 class Circumstances:

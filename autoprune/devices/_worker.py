@@ -96,6 +96,17 @@ class Worker:
         seconds = self._deadline_s + len(data) / BYTES_PER_SECOND
         return self._connection.ask(do, timeout_s=seconds, data=data, worker=self.hello["worker"], **fields)
 
+    def ask_in_turn(self, *steps: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What is replied to each of several requests without bytes, asked as one. Raises as `Connection.ask`."""
+        timed = [{**step, "timeout_s": self._deadline_s} for step in steps]
+        reply, _ = self._connection.ask(
+            "in_turn", timeout_s=len(steps) * self._deadline_s, worker=self.hello["worker"], steps=timed
+        )
+        replies = reply.get("replies")
+        if not isinstance(replies, list) or [type(one) for one in replies] != [dict] * len(steps):
+            raise DeviceError(f"Device '{self._connection.name}' left questions open: it runs no agent of ours.")
+        return replies
+
     def close(self) -> None:
         """End the worker; a connection that is gone has ended it already."""
         with contextlib.suppress(DeviceError):

@@ -283,6 +283,10 @@ class Agent:
             raise
         return dict(reply, worker=self._opened), out
 
+    def do_in_turn(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+        """What a worker replies to ``steps``, one after the other; the first that fails ends it."""
+        return {"replies": [self._asked(request["worker"], dict(step), b"")[0] for step in request["steps"]]}, b""
+
     def do_close(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         """End a worker, if it is still there."""
         worker = self._workers.pop(request["worker"], None)

@@ -45,14 +45,20 @@ class RemoteSession(Session):
         return self._conditions
 
     def run(self, n: int) -> list[float]:
-        seconds = self._worker.ask("run", n=n)[0].get("seconds")
-        if not isinstance(seconds, list) or not all(isinstance(one, int | float) for one in seconds):
-            raise DeviceError("The device gave no list of durations: it runs no agent of ours.")
-        return seconds
+        return _durations(self._worker.ask(**_run(n))[0])
 
     def foreign_seconds(self) -> float | None:
-        found = None if self._elsewhere else self._worker.ask("foreign")[0].get("seconds")
-        return float(found) if isinstance(found, int | float) else None
+        return None if self._elsewhere else _number(self._worker.ask("foreign")[0].get("seconds"))
+
+    def block(self, lead_in: int, n: int) -> tuple[list[float], float | None]:
+        """One question, since each takes as long as the way there and back, at every block of every measurement."""
+        renew, foreign = {"do": "renew"}, {"do": "foreign"}
+        renewed, _, before, ran, after = self._worker.ask_in_turn(renew, _run(lead_in), foreign, _run(n), foreign)
+        self._conditions = _texts(renewed, "conditions")
+        first, last = _number(before.get("seconds")), _number(after.get("seconds"))
+        if self._elsewhere or first is None or last is None:
+            return _durations(ran), None
+        return _durations(ran), last - first
 
 
 class RemoteDevice(Device):
@@ -233,6 +239,25 @@ def _sent(connection: Connection, artifact: Artifact) -> str:
     if not connection.ask("has", timeout_s=SECONDS, sha256=name)[0].get("has"):
         connection.ask("put", timeout_s=SECONDS + len(data) / BYTES_PER_SECOND, data=data, sha256=name)
     return name
+
+
+def _run(n: int) -> dict[str, Any]:
+    return {"do": "run", "n": n}
+
+
+def _durations(reply: Mapping[str, Any]) -> list[float]:
+    told = reply.get("seconds")
+    seconds = [_number(one) for one in told] if isinstance(told, list) else [None]
+    if None in seconds:
+        raise DeviceError("The device gave no list of durations: it runs no agent of ours.")
+    return [one for one in seconds if one is not None]
+
+
+def _number(told: object) -> float | None:
+    """None where it is none, or none that a float can hold."""
+    with contextlib.suppress(OverflowError):
+        return float(told) if isinstance(told, int | float) else None
+    return None
 
 
 def _texts(reply: Mapping[str, Any], key: str) -> dict[str, str]:

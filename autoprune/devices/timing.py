@@ -114,17 +114,16 @@ class _Timer:
         """Run for ``warmup_ms``; the seconds of the fastest run, as the others may have met other work."""
         n, fastest, left = 1, math.inf, self.policy.warmup_ms / 1e3
         while left > 0:
-            samples = self._run(n)
+            began = time.monotonic()
+            samples = self._checked(self.session.run(n), n, began)
             left -= _total(samples, n)
             fastest = min(fastest, *samples)
             wanted = max(1, math.ceil(left / fastest))
             n = wanted if self.session.anew else min(2 * n, wanted)
         return fastest
 
-    def _run(self, n: int) -> list[float]:
-        """Samples of ``n`` runs, checked. Time is what passed here or what the device says, whichever is longer."""
-        began = time.monotonic()
-        samples = self.session.run(n)
+    def _checked(self, samples: list[float], n: int, began: float) -> list[float]:
+        """Samples of ``n`` runs. Time is what passed here or what the device says, whichever is longer."""
         wanted = n if self.session.statistic == "each" else 1
         if len(samples) != wanted or not all(math.isfinite(sample) and sample > 0 for sample in samples):
             raise StageError(
@@ -136,16 +135,10 @@ class _Timer:
 
     def add_block(self) -> None:
         """Take one more block, in a fresh session."""
-        if not self.session.anew:
-            began = time.monotonic()
-            self.session.renew()
-            self.spent += time.monotonic() - began
-            self._run(self.lead_in_runs)
-        foreign, began = self.session.foreign_seconds(), time.monotonic()
-        samples = self._run(self.block_runs)
-        elapsed, after = time.monotonic() - began, self.session.foreign_seconds()
-        share = (after - foreign) / elapsed if foreign is not None and after is not None else 0.0
-        self.window.append(Block(samples, share))
+        began, runs = time.monotonic(), self.block_runs
+        samples, foreign = self.session.block(self.lead_in_runs, runs)
+        self._checked(samples, runs, began)
+        self.window.append(Block(samples, (foreign or 0.0) / _total(samples, runs)))
 
     @property
     def done(self) -> bool:

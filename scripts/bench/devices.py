@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ import numpy as np
 from _bench import Bench, main
 
 import autoprune
-from autoprune.devices import Arrays, Device, measure, measure_together, open_device
+from autoprune.devices import Arrays, Device, Session, measure, measure_together, open_device
 from autoprune.devices.networks import network
 from autoprune.devices.ways.ssh import SshDevice
 from autoprune.engine.story import read_story
@@ -180,26 +180,34 @@ def ratio(bench: Bench, here: Device, there: Device, artifact: Artifact, inputs:
 
 
 def beside(device: Device, artifact: Artifact, inputs: Arrays) -> float:
-    """Seconds of one measurement that are not inferences, loading the runtime included."""
+    """Seconds of one measurement that are not inferences, loading the runtime included.
+
+    Settled or not after its first blocks, so that noise does not make it a longer measurement here than there.
+    """
+    policy = device.profile.timing.model_copy(update={"settle_percent": 200.0})
     with device.lease():
         began = time.monotonic()
         with device.open(artifact, inputs) as session:
-            inferring = Inferring(session.run)
-            session.run = inferring  # type: ignore[method-assign]
-            measure(session, device.profile.timing, device.circumstances("fp32"))
+            inferring = Inferring(session)
+            measure(inferring, policy, device.circumstances("fp32"))
         return time.monotonic() - began - inferring.seconds
 
 
-class Inferring:
-    """Runs, and sums up what they take."""
+class Inferring(Session):
+    """Another session, whose inferences are summed up; a run that leads in counts as the median of those after it."""
 
-    def __init__(self, run: Callable[[int], list[float]]) -> None:
-        self._run, self.seconds = run, 0.0
+    def __init__(self, session: Session) -> None:
+        self._session, self.seconds = session, 0.0
 
-    def __call__(self, n: int) -> list[float]:
-        samples = self._run(n)
+    def run(self, n: int) -> list[float]:
+        samples = self._session.run(n)
         self.seconds += sum(samples)
         return samples
+
+    def block(self, lead_in: int, n: int) -> tuple[list[float], float | None]:
+        samples, foreign = self._session.block(lead_in, n)
+        self.seconds += sum(samples) + lead_in * statistics.median(samples)
+        return samples, foreign
 
 
 def opened_s(device: Device, artifact: Artifact, inputs: Arrays) -> float:

@@ -3,13 +3,14 @@
 import contextlib
 import io
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from autoprune.devices import Arrays, agent, measure
@@ -83,6 +84,18 @@ def test_what_a_runner_does_is_told(connection: Connection, do: str, kind: str, 
             connection.ask("print", timeout_s=5, worker=worker)
 
 
+def test_several_requests_are_asked_as_one(connection: Connection) -> None:
+    worker = opened(connection)
+    steps = [{"do": do, "timeout_s": 5} for do in ("print", "foreign", "print")]
+    replies = connection.ask("in_turn", timeout_s=20, worker=worker, steps=steps)[0]["replies"]
+    assert [replies[0], replies[2]] == [{"said": True}] * 2
+    assert replies[1]["seconds"] > 0
+    with pytest.raises(StageError, match="what went wrong"):
+        connection.ask("in_turn", timeout_s=20, worker=worker, steps=[{"do": "raise", "timeout_s": 5}, *steps])
+    with pytest.raises(StageError, match=r"within 0.5 s"):
+        connection.ask("in_turn", timeout_s=20, worker=worker, steps=[{"do": "hang", "timeout_s": 0.5}])
+
+
 def test_megabytes_come_back(connection: Connection) -> None:
     worker = opened(connection)
     part = bytes(range(256)) * 4096
@@ -129,12 +142,12 @@ def test_an_agent_survives_any_bytes(data: bytes) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    st.none() | st.booleans() | st.floats() | st.integers() | st.just(10**400) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-DOES = st.sampled_from(["hello", "has", "put", "open", "close", "run", "answer", "close", "__init__"])
-FIELDS = st.sampled_from(["sha256", "worker", "source_bytes", "options", "timeout_s", "path"])
+DOES = st.sampled_from(["hello", "has", "put", "open", "close", "run", "answer", "close", "__init__", "in_turn"])
+FIELDS = st.sampled_from(["sha256", "worker", "source_bytes", "options", "timeout_s", "path", "steps"])
 
 
 @settings(max_examples=500, deadline=None)
@@ -146,7 +159,7 @@ def test_an_agent_answers_any_request(do: object, fields: dict[str, object], dat
     agent.write_frame(sent, {**fields, "do": do}, data)
     agent.serve(io.BytesIO(sent.getvalue()), out, "/nowhere")
     (reply,) = replies(out)
-    assert "error" in reply or do in ("hello", "has", "close")
+    assert "error" in reply or do in ("hello", "has", "close", "in_turn")
 
 
 def replies(out: io.BytesIO) -> list[dict[str, object]]:
@@ -198,15 +211,29 @@ while True:
     if not lengths:
         break
     size, more = struct.unpack(">IQ", lengths)
-    do = json.loads(read(size))["do"]
+    asked = json.loads(read(size))
+    do = asked["do"]
     read(more)
-    right = {"hello": {"protocol": 1, "facts": {}}, "has": {"has": True}, "open": {"worker": 1, "version": "1"}}
-    text = json.dumps(replies.get(do, right.get(do, {}))).encode()
+    right = {
+        "hello": {"protocol": 1, "facts": {}},
+        "has": {"has": True},
+        "open": {"worker": 1, "version": "1"},
+        "lease": {"held": True},
+        "foreign": {"seconds": 1.0},
+    }
+    def said(one):
+        seconds = {"seconds": [1e-3 + 1e-6 * n for n in range(one.get("n", 0))]}
+        return replies.get(one["do"], dict(right, run=seconds).get(one["do"], {}))
+    right["in_turn"] = {"replies": [said(one) for one in asked.get("steps", ())]}
+    text = json.dumps(said(asked)).encode()
     data = b"[{}]" if do == "profile" else b"1234"
     write(struct.pack(">IQ", len(text), len(data)) + text + data)
     sys.stdout.flush()
 """
-WORDS = ["hello", "has", "open", "run", "foreign", "conditions", "predict", "peak_memory", "profile", "renew", "lease"]
+WORDS = [
+    *("hello", "has", "open", "run", "foreign", "in_turn", "renew", "conditions"),
+    *("predict", "peak_memory", "profile", "lease"),
+]
 KEYS = [
     "protocol",
     "facts",
@@ -218,6 +245,7 @@ KEYS = [
     "outputs",
     "peak_memory_bytes",
     "error",
+    "replies",
 ]
 LIES = st.dictionaries(
     st.sampled_from(WORDS), st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3) | JSON, min_size=1, max_size=3
@@ -226,6 +254,9 @@ LIES = st.dictionaries(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(LIES)
+@example({"foreign": {"seconds": 10**400}})
+@example({"run": {"seconds": [10**400]}})
+@example({"in_turn": {"replies": [{}, {}, {}, {"seconds": [math.inf]}, {"seconds": math.nan}]}})
 def test_a_device_that_lies_gets_a_clear_error(
     artifact: Artifact, inputs: Arrays, profile: HardwareProfile, lies: dict[str, object]
 ) -> None:
