@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from autoprune.devices import agent
 
 PLAN = Path(sys.argv[1])
-AFTER_RUNS = 5  # requests for runs, until a measurement is cut off
+RUNS, AFTER = ("run", "in_turn"), 20  # requests for runs, until a measurement is cut off: its blocks have begun
 
 
 def main() -> None:
@@ -31,9 +31,9 @@ def main() -> None:
     left = -1  # requests for runs until the end
     while (frame := agent.read_frame(lambda size: os.read(0, size))) is not None:
         if frame[0]["do"] == "lease":
-            left = AFTER_RUNS if measured() else -1
-        left -= frame[0]["do"] == "run"
-        if left == 0 and frame[0]["do"] == "run":
+            left = AFTER if measured() else -1
+        left -= frame[0]["do"] in RUNS
+        if left == 0 and frame[0]["do"] in RUNS:
             process.kill()
             end("Timeout, server device not responding.")
         agent.write_frame(process.stdin, *frame)
