@@ -98,17 +98,16 @@ def expected_gain(
     Source: expected hypervolume improvement (Emmerich, Deutz and Klinkenberg 2011). With one certain objective it is a
     sum of expected improvements (Jones, Schonlau and Welch 1998), one for each step.
     """
-    gain: Array = np.zeros(len(shares))
-    ends = [share for share, _ in stairs[1:]] + [1.0]
+    starts, accuracies = np.array(stairs).T[:, :, None]
+    ends = np.append(starts[1:], [[1.0]], axis=0)
     beyond = _improvement(means, deviations, at_most) if np.isfinite(at_most) else 0.0
-    for (start, accuracy), end in zip(stairs, ends, strict=True):
-        if accuracy < at_most:
-            width = np.clip(end - np.maximum(start, shares), 0.0, None)
-            gain += width * (_improvement(means, deviations, accuracy) - beyond)
+    widths = np.clip(ends - np.maximum(starts, shares), 0.0, None)
+    steps = np.where(accuracies < at_most, widths * (_improvement(means, deviations, accuracies) - beyond), 0.0)
+    gain: Array = steps.sum(axis=0)
     return gain
 
 
-def _improvement(means: Array, deviations: Array, over: float) -> Array:
+def _improvement(means: Array, deviations: Array, over: Array | float) -> Array:
     """The expectation of how much a normal variable exceeds ``over``, or of nothing where it does not."""
     from scipy.special import ndtr
 
