@@ -130,6 +130,11 @@ class Regression:
         variance = (features @ self.covariance * features).sum(axis=1)
         return features @ self.mean, np.sqrt(np.maximum(variance, 0.0))
 
+    @property
+    def savings(self) -> dict[tuple[str, int], float]:
+        """What each group alone saves at each number of units, as shares of the dense FP32 latency."""
+        return dict(zip(self.arithmetic.places, (-self.mean[1:]).tolist(), strict=False))
+
     def saving(self, group: str, units: int) -> tuple[float, float]:
         """What the group alone saves, as a share of the dense FP32 latency, and its standard deviation."""
         n = self._column[group, units]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHARE = "share"
 CORRECTIONS = 4
 RESOLUTION = 4096
-COARSE = 2048  # where the costs are drawn at random
+COARSE = 1024  # where the costs are drawn at random
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class Budgets:
     def problem(self, precision: Precision) -> Problem:
         """Costs and shares of one precision, levels as in ``space.levels``."""
         regression, levels = self.tables.regressions[precision], self.space.levels
+        savings = regression.savings
         spends = [
             # rounded, so that ties fall alike however the trials' corrections were summed
-            np.array([0.0 if n == self.space.sizes[group] else -regression.saving(group, n)[0] for n in known]).round(9)
+            -np.array([savings.get((group, n), 0.0) for n in known]).round(9)
             for group, known in levels.items()
         ]
         costs = [row[: len(known)] for row, known in zip(self._table, levels.values(), strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -25,7 +25,7 @@ class Forecast:
     A recipe is a point: for each group the root of the damage that the cut does alone. Its depth is the point's
     distance from the dense model, the root of the summed damage. A group whose cuts do nothing has no extent there, so
     that few trials tell about many recipes. The residuals' variance, reach and correlation are those under which the
-    accuracies are likeliest, of a few.
+    accuracies are likeliest, of a few; then so is their noise.
 
     Source: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", algorithm 2.1 and section 5.4.
 
@@ -36,21 +36,36 @@ class Forecast:
     """
 
     def __init__(self, points: Array, labels: Integers, accuracies: Array) -> None:
-        from scipy.linalg import solve_triangular
-
         self._points, self._labels = points, labels
         self._mean, self._scale = float(accuracies.mean()), max(float(accuracies.std()), NOISES[0])
         self._deepest = max(float(np.linalg.norm(points, axis=1).max()), 1e-6)
         squares = _squares(points, points)
         self._usual = float(np.median(squares[squares > 0])) if (squares > 0).any() else 1.0
-        targets, likeliest = (accuracies - self._mean) / self._scale, -np.inf
+        self._targets, self._likeliest = (accuracies - self._mean) / self._scale, -np.inf
         trend, alike = self._trend(points), self._alike(points, labels)
-        for (reach, residual, other), noise in product(product(REACHES, RESIDUALS, ALIKE), NOISES):
-            nugget = ((noise / self._scale) ** 2 + 1e-8) * np.eye(len(points))
-            root = np.linalg.cholesky(trend + residual * alike[reach, other] + nugget)
-            white = solve_triangular(root, targets, lower=True, check_finite=False)
-            if (likely := -0.5 * white @ white - np.log(np.diag(root)).sum()) > likeliest:
-                likeliest, self._root, self._white, self._shape = likely, root, white, (reach, residual, other)
+        for shape in product(REACHES, RESIDUALS, ALIKE):
+            self._try(shape, trend, alike, noise=NOISES[0])
+        for noise in NOISES[1:]:
+            self._try(self._shape, trend, alike, noise=noise)
+
+    def _try(
+        self,
+        shape: tuple[float, float, float],
+        trend: Array,
+        alike: Mapping[tuple[float, float], Array],
+        *,
+        noise: float,
+    ) -> None:
+        """Take it where the accuracies are likelier under it than under what was tried before."""
+        from scipy.linalg import solve_triangular
+
+        reach, residual, other = shape
+        covariance = trend + residual * alike[reach, other]
+        covariance[np.diag_indices_from(covariance)] += (noise / self._scale) ** 2 + 1e-8
+        root = np.linalg.cholesky(covariance)
+        white = solve_triangular(root, self._targets, lower=True, check_finite=False)
+        if (likely := float(-0.5 * white @ white - np.log(np.diag(root)).sum())) > self._likeliest:
+            self._likeliest, self._root, self._white, self._shape = likely, root, white, shape
 
     def predict(self, points: Array, labels: Integers) -> tuple[Array, Array]:
         """Mean and standard deviation of the accuracies: two of (recipes,)."""
