@@ -46,6 +46,15 @@ class DeviceContract:
         if before is not None and after is not None:
             assert after - before > -0.1, "CPU time is counted in ticks, so a little is allowed"
 
+    def test_block_is_what_run_and_foreign_time_give(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
+        with device.open(artifact, inputs) as session:
+            samples, foreign = session.block(2, 5)
+            known = session.foreign_seconds() is not None
+        assert len(samples) == (5 if session.statistic == "each" else 1)
+        assert all(math.isfinite(sample) and sample > 0 for sample in samples)
+        assert known == (foreign is not None)
+        assert foreign is None or -0.1 < foreign < 60, "the seconds of this block, not all so far"
+
     def test_measurement_names_its_circumstances(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         with device.open(artifact, inputs) as session:
             measurement = measure(session, POLICY, device.circumstances(artifact.precision))
