@@ -88,7 +88,8 @@ def test_what_hangs_is_ended_there_with_all_that_it_started(
         with pytest.raises(StageError, match=r"nothing came back within 1") as caught:
             session.run(1)
     assert caught.value.kind == "hang"
-    assert not [one for one in psutil.process_iter(["cmdline"]) if "987654" in (one.info["cmdline"] or ())]
+    started = [one for one in psutil.process_iter(["cmdline"]) if "987654" in (one.info["cmdline"] or ())]
+    assert not psutil.wait_procs(started, timeout=10)[1]  # a kill is sent before the process is gone
     assert device.conditions(), "the agent goes on"
 
 
