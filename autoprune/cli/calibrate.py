@@ -70,7 +70,7 @@ def _print(table: "LatencyTable") -> None:
     print_table(["GROUP", *(f"{name.upper()}: UNITS KEPT, MS SAVED" for name in precisions)], rows)
     out.print()
     print_table(
-        ["PRECISION", "DENSE", "RECIPES UNSEEN", "MEAN ERROR", "WORST", "KENDALL TAU"],
+        ["PRECISION", "DENSE", "RECIPES UNSEEN", "MEAN ERROR", "WORST", "KENDALL TAU", "TIMED TWICE"],
         [
             [
                 name,
@@ -79,6 +79,7 @@ def _print(table: "LatencyTable") -> None:
                 f"{one.bias.mape_percent:.2f} %",
                 f"{one.bias.worst_percent:.2f} %",
                 f"{one.bias.kendall_tau:.3f}",
+                "-" if one.bias.repeat_percent is None else f"{one.bias.repeat_percent:.2f} % apart",
             ]
             for name, one in table.tables.items()
         ],

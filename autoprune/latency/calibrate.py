@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autoprune.devices.steadiness import REFERENCE
 from autoprune.errors import StageError
 from autoprune.latency.arithmetic import Arithmetic
 from autoprune.latency.plan import POOL, informative, scattered, sweeps
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from autoprune.space import BoundSpace
 
 Say = Callable[[str], None]
+HELD_OUT: Purpose = "held-out"
 ATTEMPTS = 3
 VAGUE = 50.0  # per cent; from there on a figure says nothing
 SETTLE_PERCENT = 10.0  # a wide interval only counts for less in the regression
@@ -41,7 +43,8 @@ class Effort:
         tolerance_percent: stop when no recipe's predicted latency is less sure than this (one standard deviation).
         most: joint recipes per precision, even where the tolerance is not reached.
         sweeps: whether to cut one group of every make alone to each of its levels first.
-        held_out: recipes per precision that only tell the bias.
+        held_out: recipes per precision that only tell the bias; they are timed twice, so that it is known what a
+            measurement is worth.
         together: recipes timed interleaved with the dense model at a time.
         scattered: how many joint recipes of these are drawn from everywhere; the others are those that tell most, which
             are much alike, and would leave the regression blind for what it has no term for.
@@ -95,7 +98,7 @@ class Calibration:
             task=task,
             target=target,
             key=self.store.key,
-            circumstances=circumstances(self.evaluator),
+            circumstances=circumstances(self.evaluator, self.policy),
             dense_ms=float(np.median([one.reference_ms for one in observations])),
             tables=tables,
             observations=observations,
@@ -105,7 +108,7 @@ class Calibration:
     def _precision(self, precision: Precision) -> PrecisionTable:
         regression = self.regression(precision)
         held_out = scattered(self.arithmetic, self.effort.held_out, rng=np.random.default_rng(self.effort.seed))
-        return tabulate(regression, self._observe(held_out, "held-out", precision))
+        return tabulate(regression, self._observe(held_out, HELD_OUT, precision))
 
     def regression(self, precision: Precision) -> Regression:
         """What one precision's latencies follow, as sure as the effort wants it. Raises StageError as `run`."""
@@ -166,29 +169,37 @@ class Calibration:
         with self._making:
             artifacts = {recipe.id: self.evaluator.sketch(recipe) for recipe in recipes}
         try:
-            timing = self.evaluator.device.profile.timing
-            policy = timing.model_copy(
-                update={
-                    "blocks": self.effort.blocks,
-                    "block_ms": self.effort.block_ms,
-                    "settle_percent": max(timing.settle_percent, SETTLE_PERCENT),
-                }
-            )
-            timed = self._settled(artifacts, policy)
+            timed = self._settled(artifacts)
+            again = self._settled(artifacts) if purpose == HELD_OUT else None
         finally:
             for artifact in artifacts.values():
                 artifact.path.unlink(missing_ok=True)
-        return [_observation(recipe, purpose, timed) for recipe in recipes]
+        return [_observation(recipe, purpose, timed, again) for recipe in recipes]
 
-    def _settled(self, artifacts: Mapping[str, Artifact], policy: TimingPolicy) -> dict[str, Measurement]:
+    @property
+    def policy(self) -> TimingPolicy:
+        """The profile's, shortened to the effort. The sessions of a round share one warm-up: each is renewed anyway."""
+        timing = self.evaluator.device.profile.timing
+        return timing.model_copy(
+            update={
+                "warmup_ms": timing.warmup_ms / (self.effort.together + 1),
+                "blocks": self.effort.blocks,
+                "block_ms": self.effort.block_ms,
+                "settle_percent": max(timing.settle_percent, SETTLE_PERCENT),
+            }
+        )
+
+    def _settled(self, artifacts: Mapping[str, Artifact]) -> dict[str, Measurement]:
         for _ in range(ATTEMPTS - 1):  # minutes of work should not be lost to a busy moment
             with contextlib.suppress(StageError):
-                return self.evaluator.time(artifacts, policy)
-        return self.evaluator.time(artifacts, policy)
+                return self.evaluator.time(artifacts, self.policy)
+        return self.evaluator.time(artifacts, self.policy)
 
 
-def _observation(recipe: Recipe, purpose: Purpose, timed: Mapping[str, Measurement]) -> Observation:
-    found, reference_ms = timed[recipe.id], timed["reference"].median_ms
+def _observation(
+    recipe: Recipe, purpose: Purpose, timed: Mapping[str, Measurement], again: Mapping[str, Measurement] | None
+) -> Observation:
+    found, reference_ms = timed[recipe.id], timed[REFERENCE].median_ms
     return Observation(
         recipe=recipe,
         purpose=purpose,
@@ -198,6 +209,7 @@ def _observation(recipe: Recipe, purpose: Purpose, timed: Mapping[str, Measureme
         latency_ms=found.median_ms,
         reference_ms=reference_ms,
         disturbed=found.disturbed,
+        again=again[recipe.id].median_ms / again[REFERENCE].median_ms if again else None,
     )
 
 
@@ -222,10 +234,10 @@ def kept_units(recipe: Recipe) -> dict[str, int]:
     return {group: keep.units for group, keep in recipe.choices.items()}
 
 
-def circumstances(evaluator: Evaluator) -> dict[str, str]:
+def circumstances(evaluator: Evaluator, timing: TimingPolicy) -> dict[str, str]:
     """Device, runtime and timing, in words."""
     device = evaluator.device
-    options, timing = device.profile.options, device.profile.timing
+    options = device.profile.options
     return {
         **device.facts(),
         "device": device.fingerprint,
@@ -235,8 +247,8 @@ def circumstances(evaluator: Evaluator) -> dict[str, str]:
     }
 
 
-def bias(held_out: Sequence[HeldOut]) -> Bias:
-    """How far the predictions are off."""
+def bias(held_out: Sequence[HeldOut], unseen: Sequence[Observation]) -> Bias:
+    """How far the predictions are off, and how far two measurements are."""
     from scipy.stats import kendalltau
 
     measured, predicted = (np.array([getattr(one, name) for one in held_out]) for name in ("measured", "predicted"))
@@ -247,18 +259,32 @@ def bias(held_out: Sequence[HeldOut]) -> Bias:
         worst_percent=float(np.abs(error).max()),
         mean_percent=float(error.mean()),
         kendall_tau=float(np.nan_to_num(kendalltau(predicted, measured).statistic)),
+        repeat_percent=float(np.mean(apart)) if (apart := [_apart(one) for one in unseen if one.again]) else None,
     )
+
+
+def _apart(one: Observation) -> float:
+    """Per cent between two measurements of one recipe."""
+    assert one.again
+    return 100 * abs(one.again - one.share) / _measured(one)
+
+
+def _measured(one: Observation) -> float:
+    """The share, by all that is known."""
+    return (one.share + one.again) / 2 if one.again else one.share
 
 
 def tabulate(regression: Regression, unseen: Sequence[Observation]) -> PrecisionTable:
     """What each group saves alone at each width and whether the width pays; how well ``unseen`` recipes are met."""
     predicted, _ = regression.predict(regression.features([kept_units(one.recipe) for one in unseen]))
     held_out = tuple(
-        HeldOut(recipe=one.recipe.id, predicted=float(p), measured=one.share)
+        HeldOut(recipe=one.recipe.id, predicted=float(p), measured=_measured(one))
         for one, p in zip(unseen, predicted, strict=True)
     )
     cells = {group: _cells(regression, group) for group in regression.arithmetic.levels}
-    return PrecisionTable(dense_share=float(regression.mean[0]), cells=cells, bias=bias(held_out), held_out=held_out)
+    return PrecisionTable(
+        dense_share=float(regression.mean[0]), cells=cells, bias=bias(held_out, unseen), held_out=held_out
+    )
 
 
 def _cells(regression: Regression, group: str) -> tuple[Cell, ...]:

@@ -21,6 +21,8 @@ class Observation(Strict):
         purpose: ``sweep`` cuts one group alone, ``joint`` many at once, ``held-out`` is for the bias alone.
         share: its latency divided by that of the dense FP32 model in the same minute.
         low, high: the 95 % interval of the share, from that of the latency.
+        again: the share when it was timed once more, which only a held-out recipe is: two measurements of one recipe
+            tell what a measurement is worth.
     """
 
     recipe: Recipe
@@ -31,6 +33,7 @@ class Observation(Strict):
     latency_ms: PositiveFloat
     reference_ms: PositiveFloat
     disturbed: bool = False
+    again: PositiveFloat | None = None
 
 
 class Cell(Strict):
@@ -55,6 +58,8 @@ class Bias(Strict):
         mape_percent, worst_percent: mean and largest absolute error in per cent of the measured latency.
         mean_percent: with its sign; above zero the table predicts too slow.
         kendall_tau: rank correlation.
+        repeat_percent: mean absolute difference of two measurements of one recipe, in per cent of their mean: no
+            prediction can be seen to be better than about half of that. None where nothing was timed twice.
     """
 
     n: PositiveInt
@@ -62,10 +67,11 @@ class Bias(Strict):
     worst_percent: NonNegativeFloat
     mean_percent: float
     kendall_tau: float = Field(ge=-1.0, le=1.0)
+    repeat_percent: NonNegativeFloat | None = None
 
 
 class HeldOut(Strict):
-    """Shares of the dense FP32 latency that the table predicted, and that were then measured."""
+    """Shares of the dense FP32 latency: what the table predicted, and the mean of what was then measured."""
 
     recipe: str
     predicted: float

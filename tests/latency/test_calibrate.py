@@ -56,6 +56,8 @@ def test_a_killed_calibration_goes_on_where_it_was(quick: dict[str, str], cache:
     assert set(table.tables) == {"fp32", "int8"}
     assert table.tables["fp32"].dense_share == pytest.approx(1.0, abs=0.3)
     assert {len(one.held_out) for one in table.tables.values()} == {4}
+    assert {one.again is None for one in table.observations if one.purpose == "held-out"} == {False}
+    assert {one.again is None for one in table.observations if one.purpose != "held-out"} == {True}
     again = Stop()
     assert calibrated(quick, again).observations == table.observations
     assert again.batches == 0
