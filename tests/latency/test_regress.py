@@ -146,8 +146,8 @@ def test_a_width_that_saves_nothing_over_the_next_wider_one_does_not_pay() -> No
 
 def test_what_was_timed_twice_tells_what_a_measurement_is_worth() -> None:
     kept = {"block2": 32}
-    once, twice = observation(kept, 0.9, noise=0.0), observation({}, 1.0, noise=0.0).model_copy(update={"again": 1.02})
-    table = tabulate(learnt([{}, kept], noise=0.0005), [once, twice])
+    once, dense = observation(kept, 0.9, noise=0.0), observation({}, 1.0, noise=0.0)
+    table = tabulate(learnt([{}, kept], noise=0.0005), [once, dense.model_copy(update={"again": 1.02})])
     assert [one.measured for one in table.held_out] == [0.9, pytest.approx(1.01)]
     assert table.bias.repeat_percent == pytest.approx(100 * 0.02 / 1.01)
-    assert tabulate(learnt([{}, kept], noise=0.0005), [once]).bias.repeat_percent is None
+    assert tabulate(learnt([{}, kept], noise=0.0005), [once, dense]).bias.repeat_percent is None
