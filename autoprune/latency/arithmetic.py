@@ -69,16 +69,38 @@ class Arithmetic:
         return found
 
     def together(self, units: Array) -> Array:
-        """What a recipe cuts together, (recipes, 1 + pairs of neighbours); 0 where only one group is cut.
+        """What a recipe cuts together, (recipes, 1 + `pairs`); 0 where only one group is cut.
 
         First the square of the share of the work that is removed, without the squares of what each group removes by
-        itself; then for each group with levels and the next one the product of the fractions of their units.
+        itself; then for each pair the product of the fractions of their units.
         """
         share = np.array([0.0, *self.alone.values()])[self.columns(units)] / self.dense
         removed = 1 - self.work(units) / self.dense
         sizes = np.array([self.sizes[group] for group in self.levels], dtype=float)
         cut = 1 - units[:, self._varied] / sizes
-        return np.column_stack([removed**2 - (share**2).sum(axis=1), cut[:, :-1] * cut[:, 1:]])
+        one, other = self.pairs
+        return np.column_stack([removed**2 - (share**2).sum(axis=1), cut[:, one] * cut[:, other]])
+
+    @cached_property
+    def pairs(self) -> tuple[Integers, Integers]:
+        """Groups with levels, counted in their order, that may temper each other: neighbours, and those that meet."""
+        one, other = np.triu_indices(len(self.levels), 1)
+        related = (other == one + 1) | (self.shared[one, other] > 0)
+        return one[related], other[related]
+
+    @cached_property
+    def shared(self) -> Array:
+        """The share of the work that either of two groups with levels could take away: (groups, groups), above the
+        diagonal."""
+        one, other = np.triu_indices(len(self.levels), 1)
+        whole, varied = np.array(list(self.sizes.values()), dtype=float), np.array(self._varied, dtype=np.int64)
+        single, both = np.tile(whole, (len(varied), 1)), np.tile(whole, (len(one), 1))
+        single[np.arange(len(varied)), varied] = 0
+        both[np.arange(len(one)), varied[one]] = both[np.arange(len(one)), varied[other]] = 0
+        gone = self.dense - self.work(single)
+        found = np.zeros((len(varied), len(varied)))
+        found[one, other] = (gone[one] + gone[other] - (self.dense - self.work(both))) / self.dense
+        return found.round(9)
 
     @cached_property
     def largest(self) -> Array:

@@ -53,7 +53,7 @@ class Effort:
     """
 
     tolerance_percent: float = 0.35
-    most: int = 48
+    most: int = 60
     sweeps: bool = True
     held_out: int = 20
     together: int = 8

@@ -9,8 +9,9 @@ The share of the dense model's latency that a recipe takes is modelled as::
 cost is a product of widths: the multiply-accumulates that this group's cut removes once the groups before it are cut,
 divided by what it removes alone. ``interplay``, between 0 and 1, is how much of the latency follows that arithmetic.
 ``phi`` is what no arithmetic knows: a smaller model
-fits the caches better (one number for all cuts), and between two neighbours that are both cut or dropped, conversions
-of layout go or come (one for each pair).
+fits the caches better (one number for all cuts), between two neighbours that are both cut or dropped, conversions
+of layout go or come, and an operator in which two groups meet may follow their product less or more than others do
+(one for each pair).
 
 The prior says that a group saves time in proportion to its multiply-accumulates, give or take ``RATE_SPREAD`` for the
 model and again for each make of group (kind, units, arithmetic), that each width of a make is off that line by
@@ -38,6 +39,7 @@ RATE_SPREAD = 0.5
 LEVEL_SPREAD = 0.2
 CURVATURE_SPREAD = 0.1  # of the dense latency, were everything cut
 NEIGHBOUR_SPREAD = 0.05  # of the dense latency, were the two all of it
+MEETING_SPREAD = 0.2  # of the dense latency, were it all in operators where the two meet
 LEAST_SPREAD = 0.002  # of the dense latency: also a group without arithmetic may save something
 UNLIKE = (0.02, 0.1)
 INTERPLAYS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0.0)
@@ -61,9 +63,10 @@ class Regression:
         self.interplay = interplay
         self._column = {place: n for n, place in enumerate(arithmetic.places, 1)}
         expected = np.array([arithmetic.alone[place] / arithmetic.dense for place in arithmetic.places]) * dense_share
-        largest = arithmetic.largest
-        neighbours = NEIGHBOUR_SPREAD * np.sqrt(largest[:-1] * largest[1:])
-        beyond = dense_share * np.append(CURVATURE_SPREAD, neighbours)
+        largest, (one, other) = arithmetic.largest, arithmetic.pairs
+        neighbours = NEIGHBOUR_SPREAD * np.sqrt(largest[one] * largest[other]) * (other == one + 1)
+        pairs = np.hypot(neighbours, MEETING_SPREAD * arithmetic.shared[one, other])
+        beyond = dense_share * np.append(CURVATURE_SPREAD, pairs)
         self.mean: Array = np.concatenate([[dense_share], -expected, np.zeros(len(beyond))])
         self.covariance: Array = np.diag(np.concatenate([[0.5 * dense_share], np.zeros(len(expected)), beyond]) ** 2)
         self.covariance[1 : 1 + len(expected), 1 : 1 + len(expected)] = self._prior(expected, unlike)

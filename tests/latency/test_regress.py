@@ -113,9 +113,36 @@ def test_what_only_shows_together_is_found() -> None:
     predicted, _ = regression.predict(regression.features(new))
     assert np.abs(predicted / np.array([seen(kept) for kept in new]) - 1).mean() < 0.01
     beyond = regression.mean[1 + len(ARITHMETIC.places) :]
-    pairs = list(zip(list(LEVELS)[:-1], list(LEVELS)[1:], strict=True))
+    pairs = list(zip(*ARITHMETIC.pairs, strict=True))
+    names = list(LEVELS)
     assert beyond[0] < -0.02
-    assert beyond[1 + pairs.index(("block2", "block3"))] == max(beyond[1:])
+    assert beyond[1 + pairs.index((names.index("block2"), names.index("block3")))] == max(beyond[1:])
+
+
+def test_pairs_are_neighbours_and_groups_that_meet() -> None:
+    names = list(LEVELS)
+    found = {(names[one], names[other]) for one, other in zip(*ARITHMETIC.pairs, strict=True)}
+    assert found == {("stem", f"block{n}") for n in range(6)} | {(f"block{n}", f"block{n + 1}") for n in range(5)}
+    assert ARITHMETIC.shared[names.index("stem"), names.index("block4")] == pytest.approx(18 * 32 * 64 / macs({}))
+    assert ARITHMETIC.shared[names.index("block1"), names.index("block4")] == 0
+
+
+def test_an_operator_that_costs_less_than_the_product_of_its_widths_says_is_learnt() -> None:
+    def seen(kept: Mapping[str, int]) -> float:
+        """Where both are narrow, the operator of stem and block3 saves less."""
+        return truth(kept) + 0.05 * (1 - kept.get("stem", 32) / 32) * (1 - kept.get("block3", 64) / 64)
+
+    rng = np.random.default_rng(5)
+    recipes = [{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 60, rng=rng)]
+    observations = [
+        observation(kept, seen(kept) * (1 + 0.002 * rng.standard_normal()), noise=0.002) for kept in recipes
+    ]
+    regression = fit(ARITHMETIC, observations, recipes)
+    both, names = {"stem": 8, "block3": 8}, list(LEVELS)
+    assert regression.predict(regression.features([both]))[0][0] == pytest.approx(seen(both), rel=0.01)
+    pairs = list(zip(*ARITHMETIC.pairs, strict=True))
+    beyond = regression.mean[2 + len(ARITHMETIC.places) :]
+    assert pairs[int(beyond.argmax())] == (names.index("stem"), names.index("block3"))
 
 
 @settings(deadline=None, max_examples=20)
