@@ -7,7 +7,9 @@ above the dense model's counts as the dense model's.
 
 What one search has evaluated is not evaluated again for the next: every search is charged with the seconds that the
 evaluation took when it was made, and candidates that a search screens by itself with those of its screening. Everything
-is kept in ``--out``, run by run, so that the benchmark goes on where it was stopped, and seeds can be added.
+is kept in ``--out``, so that the benchmark goes on where it was stopped. What whole searches found is kept in
+``--results`` too, each with its circumstances: hours of them need not be of one sitting, and seeds can be added.
+``--validation`` scores all candidates of all searches on so many samples, which makes hours of some days.
 """
 
 import argparse
@@ -17,7 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +58,7 @@ TARGET = """\
 name: brief
 description: this machine, timed for a third of the usual time, as thousands of candidates are to be compared
 extends: cpu
-timing: {warmup_ms: 30, blocks: 7, block_ms: 10, settle_percent: 5}
+timing: {warmup_ms: 10, blocks: 7, block_ms: 10, settle_percent: 5}
 """
 
 
@@ -93,27 +97,29 @@ class Known(Candidate):
 class Setting:
     """One model with one way to recover: what all its searches share."""
 
-    def __init__(self, bench: Bench, model: str, recovery: str, out: Path) -> None:
+    def __init__(self, bench: Bench, model: str, recovery: str, options: argparse.Namespace) -> None:
         self.bench, self.model, self.recovery = bench, model, recovery
-        self.folder = out / f"{model}-{recovery}"
-        (self.folder / "records").mkdir(parents=True, exist_ok=True)
+        name = "-".join(map(str, filter(None, (model, recovery, options.validation))))
+        self.folder, self.results = options.out / name, (options.results or options.out / "results") / name
+        for folder in (self.folder / "records", self.results):
+            folder.mkdir(parents=True, exist_ok=True)
         space = self.folder / "space.yaml"
         space.write_text(SPACE.format(name=recovery, recover=SPACES[recovery]), encoding="utf-8")
         target = self.folder / "brief.yaml"
         target.write_text(TARGET, encoding="utf-8")
         self.config = engine.configure(**_task(model), space=str(space), target=str(target))
-        self.prepared = prepare(self.config, Silent())
+        self.prepared = scored_on(prepare(self.config, Silent()), options.validation)
         task, graph, device = self.prepared.task, self.prepared.graph, self.prepared.device
         self.evaluator = Shared(task, graph, device, work=Path(tempfile.mkdtemp()))
         self.evaluator.folder = self.folder / "records"
         self.evaluator.saliencies.warm(self.config.space.criterion)  # so that no search pays for what all share
 
     def run(self, name: str, seed: int, trials: int) -> dict[str, Any]:
-        """The points of one search, from the folder where it was run before."""
-        path = self.folder / f"{name}-{seed}-{trials}.json"
+        """The points of one search, from where it was run before."""
+        path = self.results / f"{name}-{seed}-{trials}.json"
         if not path.is_file():
-            found = self._search(name, seed, trials)
-            path.write_text(json.dumps(found), encoding="utf-8")
+            found = {**self._search(name, seed, trials), "circumstances": self.bench.circumstances}
+            path.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def _search(self, name: str, seed: int, trials: int) -> dict[str, Any]:
@@ -140,13 +146,22 @@ class Setting:
         return float(path.read_text(encoding="utf-8"))
 
 
+def scored_on(prepared: Prepared, samples: int | None) -> Prepared:
+    """With so many validation samples, in whole batches; all of them where it is None."""
+    if samples is None:
+        return prepared
+    batches = list(prepared.task.validation)
+    few = islice(batches, -(-samples // len(batches[0][1])))
+    return replace(prepared, task=replace(prepared.task, validation=[*few]))
+
+
 def points(records: list[TrialRecord]) -> list[dict[str, float | None]]:
     """Seconds of every record, accuracy and share of those that were scored."""
     return [
         {
-            "seconds": sum(record.stages.values()),
-            "accuracy": record.score.accuracy if record.score else None,
-            "share": 1 / record.score.speedup if record.score else None,
+            "seconds": round(sum(record.stages.values()), 4),
+            "accuracy": round(record.score.accuracy, 6) if record.score else None,
+            "share": round(1 / record.score.speedup, 6) if record.score else None,
             "dense": float(record.recipe == DENSE),
         }
         for record in records
@@ -214,9 +229,10 @@ def interval(values: list[float]) -> str:
 
 def run(bench: Bench, *, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
+        options.out = options.out or Path(folder)
         for model in ("digits",) if bench.quick else options.models.split(","):
             for recovery in options.recovery.split(","):
-                setting = Setting(bench, model, recovery, options.out or Path(folder))
+                setting = Setting(bench, model, recovery, options)
                 found: dict[str, list[dict[str, Any]]] = {}
                 for name, seed, trials in searches(options, quick=bench.quick):
                     found.setdefault(name, []).append(setting.run(name, seed, trials))
@@ -244,7 +260,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=60, help="evaluations in full of each search")
     parser.add_argument("--patience", type=int, default=10, help="how many times as many tpe and nsga2 get")
     parser.add_argument("--patient-seeds", type=int, default=3, help="how many seeds these get, at most")
-    parser.add_argument("--out", type=Path, help="keep evaluations and searches there, and go on from what is there")
+    parser.add_argument("--validation", type=int, help="samples that score a candidate; all of the task's by default")
+    parser.add_argument("--out", type=Path, help="keep everything there, and go on from what is there")
+    parser.add_argument("--results", type=Path, help="keep what whole searches found there")
     found, sys.argv[1:] = parser.parse_known_args()
     return found
 
