@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -26,6 +25,7 @@ from autoprune.errors import DeviceError, StageError
 from autoprune.hardware import HardwareProfile, TimingPolicy
 from autoprune.records import Artifact
 from tests.devices import netns, sshd
+from tests.devices.processes import given, gone
 
 pytestmark = pytest.mark.skipif(not sshd.available(), reason=sshd.MISSING)
 QUICK = TimingPolicy(warmup_ms=5, block_ms=5, settle_percent=1000)
@@ -88,8 +88,7 @@ def test_what_hangs_is_ended_there_with_all_that_it_started(
         with pytest.raises(StageError, match=r"nothing came back within 1") as caught:
             session.run(1)
     assert caught.value.kind == "hang"
-    started = [one for one in psutil.process_iter(["cmdline"]) if "987654" in (one.info["cmdline"] or ())]
-    assert not psutil.wait_procs(started, timeout=10)[1]  # a kill is sent before the process is gone
+    assert gone(given("987654"))
     assert device.conditions(), "the agent goes on"
 
 

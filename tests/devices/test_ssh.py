@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from autoprune.hardware import Capabilities, HardwareProfile
 from autoprune.records import Artifact
 from autoprune.testing import DeviceContract
 from tests.devices import sshd
+from tests.devices.processes import gone, keeping_to, running
 
 pytestmark = pytest.mark.skipif(not sshd.available(), reason=sshd.MISSING)
 
@@ -101,31 +101,12 @@ def children(of: int) -> list[psutil.Process]:
     return psutil.Process(of).children(recursive=True)
 
 
-def agents(home: Path) -> list[psutil.Process]:
-    """Processes that work for a device that keeps its artifacts there."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("XDG_CACHE_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return found
-
-
-def gone(home: Path) -> bool:
-    until = time.monotonic() + 10
-    while agents(home) and time.monotonic() < until:
-        time.sleep(0.05)
-    return not agents(home)
-
-
 def test_nothing_is_left_behind(device: RemoteDevice, artifact: Artifact, inputs: Arrays, home: Path) -> None:
     with device.open(artifact, inputs) as session:
         session.run(1)
-        assert agents(home)
+        assert running(keeping_to(home))
     device.close()
-    assert gone(home)
+    assert gone(keeping_to(home))
 
 
 def test_nothing_is_left_behind_by_a_connection_that_breaks(
@@ -135,7 +116,7 @@ def test_nothing_is_left_behind_by_a_connection_that_breaks(
         next(child for child in children(os.getpid()) if child.name() == "ssh").kill()
         with pytest.raises(DeviceError, match=r"is lost|cannot be reached"):
             session.run(100_000_000)
-    assert gone(home)
+    assert gone(keeping_to(home))
     with device.open(artifact, inputs) as session:  # the next one connects again
         assert len(session.run(2)) == 2
 
@@ -144,17 +125,17 @@ def test_an_agent_that_dies_is_the_devices_fault(
     device: RemoteDevice, artifact: Artifact, inputs: Arrays, home: Path
 ) -> None:
     with device.open(artifact, inputs) as session:
-        next(process for process in agents(home) if process.children()).kill()
+        next(process for process in running(keeping_to(home)) if process.children()).kill()
         with pytest.raises(DeviceError, match=r"is lost|cannot be reached"):
             session.run(1)
-    assert gone(home)
+    assert gone(keeping_to(home))
 
 
 def test_a_worker_that_dies_is_the_candidates_fault(
     device: RemoteDevice, artifact: Artifact, inputs: Arrays, home: Path
 ) -> None:
     with device.open(artifact, inputs) as session:
-        next(process for process in agents(home) if not process.children()).send_signal(signal.SIGSEGV)
+        next(process for process in running(keeping_to(home)) if not process.children()).send_signal(signal.SIGSEGV)
         with pytest.raises(StageError) as caught:
             session.run(1)
     assert caught.value.kind == "crash"

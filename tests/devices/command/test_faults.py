@@ -3,7 +3,6 @@
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from autoprune.devices import Arrays, smoke
@@ -11,18 +10,7 @@ from autoprune.devices.ways.command import CommandDevice
 from autoprune.errors import DeviceError, StageError, TargetError
 from autoprune.records import Artifact
 from tests.devices.command.conftest import Board, Opens, other
-
-
-def running(word: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if word in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return found
-
+from tests.devices.processes import given, gone
 
 HANGS = """
 if do == "run":
@@ -50,7 +38,7 @@ def test_a_command_that_hangs_is_killed_with_its_children(
     with pytest.raises(DeviceError, match=told), worked.open(artifact, inputs):
         pass
     assert time.monotonic() - began < 15
-    assert not running("98765")
+    assert gone(given("98765"))
 
 
 def test_a_model_that_hangs_is_to_blame_where_others_run(
@@ -61,7 +49,7 @@ def test_a_model_that_hangs_is_to_blame_where_others_run(
     with pytest.raises(StageError) as caught, worked.open(bad, inputs):
         pass
     assert caught.value.kind == "hang"
-    assert not running(str(board.folder))
+    assert gone(given(str(board.folder)))
 
 
 NONE = r"printed 0 of the \d+ durations that parse\.(pattern|json_path) is to find"
