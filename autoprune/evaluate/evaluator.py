@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors.torch import load_model, save_model
-from torch import Tensor, nn
+from torch import nn
 
 from autoprune.compress import Saliencies, compress, cut, select
+from autoprune.compress.batches import as_inputs
 from autoprune.devices import Device
 from autoprune.devices.energy import measure_energy
 from autoprune.devices.steadiness import REFERENCE
@@ -130,14 +131,14 @@ class Evaluator:
 
     def glance(self, module: nn.Module) -> tuple[float, int]:
         """The metric of ``module`` itself on the first ``SCREEN_SAMPLES`` validation samples, and their number."""
-        outputs, targets = [], []
+        outputs, targets, left = [], [], SCREEN_SAMPLES
         with torch.no_grad():
             for inputs, target in self.task.validation:
-                outputs.append(module(*((inputs,) if isinstance(inputs, Tensor) else inputs)))
-                targets.append(target)
-                if sum(map(len, targets)) >= SCREEN_SAMPLES:
+                outputs.append(module(*(column[:left] for column in as_inputs(inputs))))
+                targets.append(target[:left])
+                if (left := left - len(targets[-1])) <= 0:
                     break
-        return float(self.task.metric(torch.cat(outputs), torch.cat(targets))), sum(map(len, targets))
+        return float(self.task.metric(torch.cat(outputs), torch.cat(targets))), SCREEN_SAMPLES - left
 
     def build(self, recipe: Recipe, enter: Notify = lambda stage: None) -> nn.Module:
         """The smaller model of ``recipe``, cut and recovered, in eval mode; from its weights where they were kept."""

@@ -1,6 +1,14 @@
 """Screening: only what cannot reach the front is given up."""
 
+from pathlib import Path
+
+import pytest
+import torch
+
+from autoprune.engine import Silent, configure
+from autoprune.engine.prepare import prepare
 from autoprune.engine.screen import Screening
+from autoprune.evaluate import Evaluator
 from autoprune.recipe import DENSE, Recipe
 from tests.study.toy import SPACE, toy_record, toy_tables
 
@@ -39,3 +47,20 @@ def test_a_glance_is_believed_only_beyond_its_noise() -> None:
 
 def test_the_dense_model_is_never_given_up() -> None:
     assert Screening(toy_tables(), {})(DENSE, None, 0) is None
+
+
+def test_a_glance_takes_no_more_samples_than_it_needs(
+    quick: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(configure(**quick), Silent())
+    evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=tmp_path / "work")
+    module = prepared.task.model()
+    monkeypatch.setattr("autoprune.evaluate.evaluator.SCREEN_SAMPLES", 100)
+    seen: list[int] = []
+    module.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    found, samples = evaluator.glance(module)
+    assert (seen, samples) == ([32, 32, 32, 4], 100)
+    images, labels = (torch.cat(columns)[:100] for columns in zip(*prepared.task.validation, strict=True))
+    assert found == pytest.approx(float(prepared.task.metric(module(images).detach(), labels)))
+    monkeypatch.setattr("autoprune.evaluate.evaluator.SCREEN_SAMPLES", 10_000)
+    assert evaluator.glance(module)[1] == 256, "where there are fewer, all of them"
