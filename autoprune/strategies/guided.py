@@ -41,10 +41,11 @@ LEARNT = 100  # records at most: what a question costs grows with their cube
 
 
 class GuidedSearch(Search):
-    """Solver answers for a ladder of errors and uniform cuts; then whatever promises the front most.
+    """Solver answers for a ladder of errors; then whatever promises the front most.
 
     A question weighs some hundred recipes: the solver's answers, for all budgets, to sensitivities that are drawn
-    around those of the error table (as SPDY does, Frantar and Alistarh 2022), and what is one step from the front.
+    around those of the error table (as SPDY does, Frantar and Alistarh 2022), uniform cuts, and what is one step from
+    the front.
     Their latencies (or another cost, where latency is no objective) come from the table, which trials correct, their
     accuracies from a `Forecast`, which trials teach; that with the largest expected gain is tried. (To climb from there
     to where the forecast is highest made searches worse: it is to be trusted near what was tried and along the solver's
@@ -102,12 +103,16 @@ class GuidedSearch(Search):
 
     @cached_property
     def _opening(self) -> Integers:
-        """Solver answers by the tables as they were measured, and uniform cuts, in the fastest believable precision."""
+        """Solver answers by the tables as they were measured, in the fastest believable precision."""
         precision = min(self._believable, key=lambda name: self.tables.share({}, name)[0])
-        label = [self.space.precisions.index(precision), 0, 0]
+        return _labelled(self._rungs[precision], [self.space.precisions.index(precision), 0, 0])
+
+    @cached_property
+    def _uniform(self) -> Integers:
+        """Levels of uniform cuts, which no sum of errors speaks for."""
         kept = [self.space.near(ratio, whole=self.space.shared) for ratio in INNER] if self.space.shared else []
         kept += [self.space.near(ratio) for ratio in LADDER]
-        return np.vstack([_labelled(self._rungs[precision], label), self.rows.cut(kept, [label] * len(kept))])
+        return self.rows.cut(kept, [[0] * LABELS] * len(kept))[:, :-LABELS]
 
     def _new(self, rows: Integers) -> Truths:
         """Which of them were not tried; the dense models were seeds."""
@@ -183,10 +188,11 @@ class GuidedSearch(Search):
         return found
 
     def _pool(self, front: Integers, rng: np.random.Generator) -> Integers:
-        """What is weighed: solver answers for all budgets, and what is one step from the front."""
+        """What is weighed: solver answers for all budgets, uniform cuts, and what is one step from the front."""
         rows = [
-            _labelled(self._solved(precision, rng), [self.space.precisions.index(precision), 0, 0])
+            _labelled(levels, [self.space.precisions.index(precision), 0, 0])
             for precision in self._believable
+            for levels in (self._solved(precision, rng), self._uniform)
         ]
         steps = rng.permutation(self.rows.around(self._scored[front]))[:STEPS]
         return np.vstack([self.rows.labelled(np.vstack(rows)), steps])
