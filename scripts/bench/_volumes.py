@@ -1,0 +1,110 @@
+"""Hypervolumes of searches, over evaluations and over seconds."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from _bench import Bench
+from scipy.stats import t as student
+
+from autoprune.pareto import hypervolume
+from autoprune.recipe import DENSE
+from autoprune.records import TrialRecord
+
+COUNTS = (10, 15, 20, 30, 40, 60, 100, 150, 200, 300, 400, 600)
+FIRST = 20  # evaluations, from which on the leads count
+CORNER = 0.10  # below the dense accuracy
+PATIENT = ("tpe", "nsga2")  # get ten times the evaluations
+Point = dict[str, Any]
+Curve = tuple[list[float], list[float]]
+
+
+def points(records: Iterable[TrialRecord]) -> list[Point]:
+    """Seconds of every record; recipe, accuracy and share of those that were scored."""
+    return [
+        {
+            "seconds": round(sum(record.stages.values()), 4),
+            "recipe": record.recipe.id,
+            "accuracy": round(record.score.accuracy, 6) if record.score else None,
+            "share": round(1 / record.score.speedup, 6) if record.score else None,
+            "dense": record.recipe == DENSE,
+        }
+        for record in records
+    ]
+
+
+def rising(found: Sequence[Point]) -> Iterator[Point]:
+    """Those that were on the front, in the box, when they came: better in something than each that came before."""
+    dense = _dense(found)
+    best: list[tuple[float, float]] = [(dense - CORNER, 0.0), (dense, 1.0)]
+    for point in found:
+        if (accuracy := point["accuracy"]) is not None:
+            accuracy, share = min(accuracy, dense), point["share"]
+            if not any(other >= accuracy and faster <= share for other, faster in best):
+                best.append((accuracy, share))
+                yield point
+
+
+def curve(found: Mapping[str, Any]) -> Curve:
+    """Hypervolume and seconds after each evaluation in full."""
+    dense, on_front = _dense(found["points"]), {id(point) for point in rising(found["points"])}
+    volumes, seconds, spent, seen = [], [], found["tables_s"], []
+    for point in found["points"]:
+        spent += point["seconds"]
+        if point["accuracy"] is not None:
+            if id(point) in on_front:
+                seen.append((1 - min(point["accuracy"], dense), point["again"]))
+            volumes.append(hypervolume(seen, (1 - dense + CORNER, 1.0)) / CORNER)
+            seconds.append(spent)
+    return volumes, seconds
+
+
+def _dense(found: Sequence[Point]) -> float:
+    """Its accuracy."""
+    return next(float(point["accuracy"]) for point in found if point["dense"])
+
+
+def compared(bench: Bench, model: str, recovery: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Rows of all strategies, and how `guided` stands to those that were patient."""
+    curves = {name: [curve(one) for one in runs] for name, runs in found.items()}
+    for name, several in curves.items():
+        at = {f"at_{n}": interval([volumes[n - 1] for volumes, _ in several if len(volumes) >= n]) for n in COUNTS}
+        bench.row(
+            model=model,
+            recovery=recovery,
+            strategy=name,
+            seeds=len(several),
+            tables_s=round(found[name][0]["tables_s"], 1),
+            seconds=round(float(np.mean([seconds[-1] for _, seconds in several]))),
+            **{key: text for key, text in at.items() if text},
+        )
+    for rival in PATIENT:
+        if rival in curves and "guided" in curves:
+            against(bench, f"{model} {recovery}: guided", rival, curves["guided"], curves[rival])
+
+
+def against(bench: Bench, title: str, rival: str, ours: Sequence[Curve], theirs: Sequence[Curve]) -> None:
+    """Three figures: the hypervolume at the end of both, the least lead at any count from 20 on, and the seconds."""
+    end, long = min(len(volumes) for volumes, _ in ours), min(len(volumes) for volumes, _ in theirs)
+    our = np.mean([volumes[:end] for volumes, _ in ours], axis=0)
+    their = np.mean([volumes[:long] for volumes, _ in theirs], axis=0)
+    bench.figure(f"{title} at {end} / {rival} at {long}, hypervolume", float(our[-1] / their[-1]), goal=">= 1")
+    if leads := [float(our[n] / their[n]) for n in range(FIRST - 1, min(end, long))]:
+        bench.figure(f"{title} / {rival} at the worst count from {FIRST} on", min(leads), goal=">= 1")
+    level = min(our[-1], their[-1])
+    sooner = np.median([reached(one, level) for one in theirs]) / np.median([reached(one, level) for one in ours])
+    bench.figure(f"{title}, times sooner than {rival} at {level:.4f}", float(sooner), goal=">= 5")
+
+
+def reached(one: Curve, level: float) -> float:
+    """Seconds until the hypervolume is ``level``; all of them where it never is."""
+    volumes, seconds = one
+    return next((at for volume, at in zip(volumes, seconds, strict=True) if volume >= level), seconds[-1])
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and 95 % interval over seeds."""
+    if len(values) < 2:
+        return f"{values[0]:.4f}" if values else ""
+    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+    return f"{np.mean(values):.4f} ±{half:.4f}"
