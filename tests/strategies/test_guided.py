@@ -110,21 +110,25 @@ def test_the_opening_keeps_to_its_errors_and_gets_faster() -> None:
     assert shares[2] < shares[0] < 1
 
 
-def test_the_opening_ends_where_models_become_useless() -> None:
+def test_the_opening_ends_where_models_become_useless(monkeypatch: pytest.MonkeyPatch) -> None:
     search = open_search("guided")
-    records = {r.recipe.id: r for r in (toy_record(SPACE.recipe({}, criterion="l2", precision=p, recover="none"))
-                                         for p in SPACE.precisions)}  # fmt: skip
+    whole = [SPACE.recipe({}, criterion="l2", precision=p, recover="none") for p in SPACE.precisions]
+    records = {recipe.id: toy_record(recipe) for recipe in whole}
     search.learn(records)
-    first = SPACE.suggest(FixedTrial(search.propose(2)))
-    record = toy_record(first)
+    rungs = list({row.tobytes(): search.rows.recipe(row) for row in search._opening}.values())
+    assert len({rung.id for rung in rungs} - records.keys()) > 3
+    record = toy_record(rungs[2])
     assert record.score
     useless = record.model_copy(update={"outcome": Success(score=record.score.model_copy(update={"accuracy": 0.1}))})
-    search.learn(records | {first.id: useless})
-    proposed = search.rows.of([SPACE.suggest(FixedTrial(search.propose(n))) for n in range(3, 9)])
-    deep = SPACE.recipe(dict.fromkeys("abcd", 16), criterion="l2", precision="int8", recover="none")
-    assert search._hopeless(search.rows.of([deep])).all()
-    opening = {row.tobytes() for row in search._opening}
-    assert not any(row.tobytes() in opening for row in proposed[search._hopeless(proposed)])
+    records[rungs[2].id] = useless
+    monkeypatch.setattr(search, "_most_promising", lambda rng: None)
+    tried = []
+    search.learn(records)
+    while answers := search.propose(len(tried)):
+        tried.append(SPACE.suggest(FixedTrial(answers)))
+        records[tried[-1].id] = toy_record(tried[-1])
+        search.learn(records)
+    assert tried == rungs[:2], "what is faster than the third has no hope"
 
 
 def test_what_is_learnt_does_not_depend_on_the_order() -> None:
