@@ -111,7 +111,10 @@ class _Timer:
         self.lead_in_runs = max(LEAD_IN_RUNS, math.ceil(LEAD_IN_SECONDS / fastest))
 
     def _warm_up(self) -> float:
-        """Run for ``warmup_ms``; the seconds of the fastest run, as the others may have met other work."""
+        """Run for ``warmup_ms``; the seconds of the fastest run, as the others may have met other work.
+
+        What begins anew warms itself up: it only has to show how long a run takes, once by one run, then by many.
+        """
         n, fastest, left = 1, math.inf, self.policy.warmup_ms / 1e3
         while left > 0:
             began = time.monotonic()
@@ -119,6 +122,8 @@ class _Timer:
             left -= _total(samples, n)
             fastest = min(fastest, *samples)
             wanted = max(1, math.ceil(left / fastest))
+            if self.session.anew and n > 1:
+                break
             n = wanted if self.session.anew else min(2 * n, wanted)
         return fastest
 
