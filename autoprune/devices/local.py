@@ -29,8 +29,8 @@ from autoprune.records import Artifact
 class LocalSession(Session):
     """Timed in this process; see the runner of its runtime."""
 
-    def __init__(self, runner: Any, *, elsewhere: bool = False) -> None:
-        self._runner, self._elsewhere = runner, elsewhere
+    def __init__(self, runner: Any, *, anew: bool = False) -> None:
+        self._runner, self.anew = runner, anew
         self._conditions: dict[str, str] = {}
         self.renew()
 
@@ -50,7 +50,7 @@ class LocalSession(Session):
             return list(self._runner.do_run({"n": n}, b"")[0]["seconds"])
 
     def foreign_seconds(self) -> float | None:
-        return None if self._elsewhere else _cpu.foreign_seconds()
+        return None if self.anew else _cpu.foreign_seconds()
 
 
 class LocalDevice(Device):
@@ -75,8 +75,8 @@ class LocalDevice(Device):
     deadline_s: ClassVar[float] = SECONDS
     """For one request to its runner, beside what the connection takes."""
 
-    elsewhere: ClassVar[bool] = False
-    """Models run in processes of their own, so that their work cannot be told from that of others."""
+    anew: ClassVar[bool] = False
+    """As `Session.anew`; the work of those processes cannot be told from that of others."""
 
     _clocks: HeldClocks | None = None
 
@@ -154,7 +154,7 @@ class LocalDevice(Device):
 
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[LocalSession]:
-        session = LocalSession(self._runner(str(artifact.path), inputs), elsewhere=self.elsewhere)
+        session = LocalSession(self._runner(str(artifact.path), inputs), anew=self.anew)
         try:
             yield session
         finally:

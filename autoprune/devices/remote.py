@@ -33,8 +33,8 @@ T = TypeVar("T")
 class RemoteSession(Session):
     """Timed on the device, by its clock."""
 
-    def __init__(self, worker: Worker, *, elsewhere: bool = False) -> None:
-        self._worker, self._elsewhere = worker, elsewhere
+    def __init__(self, worker: Worker, *, anew: bool = False) -> None:
+        self._worker, self.anew = worker, anew
         self._conditions: dict[str, str] = {}
         self.renew()
 
@@ -48,15 +48,17 @@ class RemoteSession(Session):
         return _durations(self._worker.ask(**_run(n))[0])
 
     def foreign_seconds(self) -> float | None:
-        return None if self._elsewhere else _number(self._worker.ask("foreign")[0].get("seconds"))
+        return None if self.anew else _number(self._worker.ask("foreign")[0].get("seconds"))
 
     def block(self, lead_in: int, n: int) -> tuple[list[float], float | None]:
         """One question, since each takes as long as the way there and back, at every block of every measurement."""
+        if self.anew:
+            return super().block(lead_in, n)
         renew, foreign = {"do": "renew"}, {"do": "foreign"}
         renewed, _, before, ran, after = self._worker.ask_in_turn(renew, _run(lead_in), foreign, _run(n), foreign)
         self._conditions = _texts(renewed, "conditions")
         first, last = _number(before.get("seconds")), _number(after.get("seconds"))
-        if self._elsewhere or first is None or last is None:
+        if first is None or last is None:
             return _durations(ran), None
         return _durations(ran), last - first
 
@@ -149,7 +151,7 @@ class RemoteDevice(Device):
     @contextlib.contextmanager
     def open(self, artifact: Artifact, inputs: Arrays) -> Iterator[RemoteSession]:
         with self._worker(artifact, inputs) as worker:
-            yield RemoteSession(worker, elsewhere=self._kind.elsewhere)
+            yield RemoteSession(worker, anew=self._kind.anew)
 
     @contextlib.contextmanager
     def predictor(self, artifact: Artifact) -> Iterator[Predict]:

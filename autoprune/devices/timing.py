@@ -116,15 +116,14 @@ class _Timer:
         What begins anew warms itself up: it only has to show how long a run takes, once by one run, then by many.
         """
         n, fastest, left = 1, math.inf, self.policy.warmup_ms / 1e3
-        while left > 0:
+        turns = 2 if self.session.anew else math.inf
+        while left > 0 and turns > 0:
             began = time.monotonic()
             samples = self._checked(self.session.run(n), n, began)
             left -= _total(samples, n)
             fastest = min(fastest, *samples)
             wanted = max(1, math.ceil(left / fastest))
-            if self.session.anew and n > 1:
-                break
-            n = wanted if self.session.anew else min(2 * n, wanted)
+            n, turns = wanted if self.session.anew else min(2 * n, wanted), turns - 1
         return fastest
 
     def _checked(self, samples: list[float], n: int, began: float) -> list[float]:

@@ -1,7 +1,7 @@
 """TensorRT through ``trtexec``, for devices without its Python package: 10.x and 11, as their ``--help`` says.
 
-A process times many inferences; its samples are handed out run by run until they are used up or the session is renewed,
-so that a block of the timing loop is one process. Every default of trtexec's that a time depends on is set explicitly.
+A block of the timing loop is a process, which loads the engine and warms it up. Every default of trtexec's that a time
+depends on is set explicitly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from autoprune.devices.runners._tensors import Tensor, batches, joined, packed, 
 
 USUAL = "/usr/src/tensorrt/bin/trtexec"
 SECONDS = 1200.0  # for one process; an engine takes minutes to build
-WARMUP_MS, FEWEST, PROFILED_RUNS = 200, 64, 30
+WARMUP_MS, PROFILED_RUNS = 200, 30
 VERSION = re.compile(r"\[TensorRT v(\d+)\]")
 MEMORY = re.compile(r"now: CPU \d+, GPU (\d+) \(MiB\)")
 OUT_OF_MEMORY = ("out of memory", "outofmemory", "insufficient memory")
@@ -52,8 +52,6 @@ class Runner:
         self._tool = Tool(found(options.get("trtexec")))
         self._engine = ""
         self._conditions: dict[str, str] = {}
-        self._samples: list[float] = []
-        self._asked = self._most = 0
 
     def do_hello(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         """The version of TensorRT, what the GPU is, and how models are run on it."""
@@ -62,21 +60,14 @@ class Runner:
         return {"version": self._tool.version, "facts": facts(), "conditions": conditions}, b""
 
     def do_renew(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-        """Have the next samples from a new process; with what the builder said of the engine."""
+        """Have an engine that takes the inputs; with what the builder said of it."""
         self._build()
         self._check(self._inputs)
-        self._most = max(self._most, self._asked, FEWEST)
-        self._asked, self._samples = 0, []
         return {"conditions": self._conditions}, b""
 
     def do_run(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-        """Seconds of ``n`` inferences: the time that the GPU computed, by trtexec's events."""
-        n = request["n"]
-        self._asked += n
-        if len(self._samples) < n:
-            self._samples = self._time(max(n, self._most))
-        seconds, self._samples = self._samples[:n], self._samples[n:]
-        return {"seconds": seconds}, b""
+        """Seconds of ``n`` inferences in a process: the time that the GPU computed, by trtexec's events."""
+        return {"seconds": self._time(request["n"])}, b""
 
     def do_load(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         """Have an engine for predicting."""
@@ -164,7 +155,7 @@ class Runner:
         samples = [one["computeMs"] / 1e3 for one in traces if one["startComputeMs"] >= WARMUP_MS]
         if len(samples) < n:
             raise RunnerError(f"trtexec timed {len(samples)} inferences where {n} were asked for.", "device")
-        return samples
+        return samples[:n]
 
     def _predict(self, inputs: list[Tensor]) -> list[Tensor]:
         with tempfile.TemporaryDirectory() as folder:

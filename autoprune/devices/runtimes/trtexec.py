@@ -24,7 +24,7 @@ class TrtexecDevice(TensorRtDevice):
     needs = "trtexec"
     install = "part of TensorRT: apt install libnvinfer-bin"
     options = frozenset({"cuda_graph", "workspace_mb", "trtexec"})
-    elsewhere = True
+    anew = True
 
     @classmethod
     def missing(cls, options: RuntimeOptions) -> str:
