@@ -55,10 +55,8 @@ class Memory(optuna.storages.InMemoryStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        if states == (TrialState.WAITING,):
-            waiting: list[FrozenTrial] = super().get_all_trials(study_id, deepcopy, states)
-            return waiting
-        shown = map(self.get_trial, (*self._seen, *self._open))
+        finished = () if states == (TrialState.WAITING,) else self._seen
+        shown = map(self.get_trial, (*finished, *self._open))
         found = [trial for trial in shown if states is None or trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
