@@ -17,7 +17,6 @@ from autoprune.recipe import Recipe
 from autoprune.records import Artifact, TrialRecord
 
 SPEEDUPS = (1.25, 1.5, 2.0, 3.0)
-POOLS = ("fp32", "any")
 NEAR = 0.97  # of a speed-up: a candidate that was timed this near may reach it when it is timed again
 RIVALS = 3  # candidates of one contender for one speed-up that are timed again
 TOGETHER = 24
@@ -95,19 +94,14 @@ def exported(name: str, seed: int, evaluator: Budgeted, folder: Path) -> Iterato
     records = [record for record in evaluator.found.values() if record.score]
     chosen: dict[str, TrialRecord] = {}
     for speedup in SPEEDUPS:
-        for pool in POOLS:
-            fast = [r for r in records if r.score.speedup >= NEAR * speedup and of_pool(r.recipe, pool)]
-            best = sorted(fast, key=lambda r: (-r.score.accuracy, -r.score.speedup))[:RIVALS]
-            chosen |= {record.recipe.id: record for record in best}
+        fast = [r for r in records if r.score.speedup >= NEAR * speedup]
+        best = sorted(fast, key=lambda r: (-r.score.accuracy, -r.score.speedup))[:RIVALS]
+        chosen |= {record.recipe.id: record for record in best}
     for recipe, record in chosen.items():
         path = folder / f"{name} {seed} {recipe}.onnx".replace(" ", "-")
         artifact = evaluator.export(evaluator.build(record.recipe), record.recipe, path)
         score = record.score
         yield Rival(name, seed, record.recipe, score.accuracy, score.speedup, artifact, evaluator)
-
-
-def of_pool(recipe: Recipe, pool: str) -> bool:
-    return pool in ("any", recipe.precision)
 
 
 def retimed(bench: Bench, rivals: Sequence[Rival]) -> dict[str, float]:
@@ -134,11 +128,9 @@ def timed_together(bench: Bench, rivals: Sequence[Rival]) -> dict[str, float]:
     return {key: reference_ms / latency.median_ms for key, latency in timed.items()}
 
 
-def cell(
-    rivals: Sequence[Rival], timed: Mapping[str, float], pool: str, speedup: float, *, seeds: int, epochs: float
-) -> Cell:
+def cell(rivals: Sequence[Rival], timed: Mapping[str, float], speedup: float, *, seeds: int, epochs: float) -> Cell:
     """The best accuracy of one contender at one speed-up, over its seeds."""
-    fast = [r for r in rivals if of_pool(r.recipe, pool) and timed.get(r.key, 0) >= speedup]
+    fast = [r for r in rivals if timed.get(r.key, 0) >= speedup]
     best = [
         max((r for r in fast if r.seed == seed), key=lambda r: r.accuracy) for seed in sorted({r.seed for r in fast})
     ]

@@ -9,16 +9,17 @@ timing. What differs is who chooses the channels:
 - ``optuna-tpe``, ``optuna-nsga2``, ``optuna-random``: Optuna's samplers with their defaults over the same space.
 - ``torch-pruning IMPORTANCE uniform|global``: see ``_peers.py``. Each has all of the seconds, and none of the analysis.
 
-Space ``default`` recovers by least squares, or that and BatchNorm re-estimation; ``bn`` is the same with re-estimation
-alone, which needs no counterpart in the dense model; ``drop`` is the first with residual branches that may be dropped,
-as Torch-Pruning cannot, for speed-ups that widths in the device's multiples do not reach. The candidates in question of
-all contenders are timed again beside each other at the end, because winners picked by noisy timings look faster than
-they are.
+Space ``widths`` is what Torch-Pruning can do: FP32, no residual branch dropped, recovery by least squares, or that and
+BatchNorm re-estimation. ``bn`` is the same with re-estimation alone, which needs no counterpart in the dense model. In
+``fp32`` residual branches may be dropped too, and ``default``, the space that ships, has every precision besides: there
+Torch-Pruning is given what it can use. The candidates in question of all contenders are timed again beside each other
+at the end, because winners picked by noisy timings look faster than they are.
 """
 
 import argparse
 import fnmatch
 import importlib.util
+import itertools
 import os
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from statistics import fmean
 import optuna
 from _bench import Bench, main
 from _peers import CLASSES, TorchPruning
-from _rivals import POOLS, SPEEDUPS, Budgeted, Cell, Rival, SpentError, cell, cpu_seconds, exported, retimed, scored
+from _rivals import SPEEDUPS, Budgeted, Cell, Rival, SpentError, cell, cpu_seconds, exported, retimed, scored
 
 from autoprune import engine
 from autoprune.engine import Silent
@@ -49,6 +50,7 @@ from autoprune.strategies._ladder import dense
 from autoprune.study import Ledger, RunDirectory
 
 BN_ALONE = RecoverChoice(methods=("bn",))
+SPACES = ("widths", "bn", "fp32", "default")
 QUICK = "guided,optuna-tpe,torch-pruning magnitude-l2 *"
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "optuna-tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
@@ -135,10 +137,7 @@ def compare(
             rivals += found
     timed = retimed(bench, rivals)
     results = {
-        name: {
-            pool: {s: cell(mine, timed, pool, s, seeds=len(tried[name]), epochs=options.epochs) for s in SPEEDUPS}
-            for pool in POOLS
-        }
+        name: {s: cell(mine, timed, s, seeds=len(tried[name]), epochs=options.epochs) for s in SPEEDUPS}
         for name, mine in ((name, [rival for rival in rivals if rival.contender == name]) for name in tried)
     }
     told(bench, model, space, results, tried)
@@ -147,8 +146,10 @@ def compare(
 def bound(prepared: Prepared, name: str, seed: int, *, levels: int) -> Prepared:
     """The same model and device, with the space of that name and that seed."""
     space = prepared.config.space
-    keep = space.keep.model_copy(update={"drop": name == "drop", "levels": levels})
-    space = space.model_copy(update={"keep": keep, "recover": (BN_ALONE,) if name == "bn" else space.recover})
+    keep = space.keep.model_copy(update={"drop": name in ("fp32", "default"), "levels": levels})
+    recover = (BN_ALONE,) if name == "bn" else space.recover
+    precision = space.precision if name == "default" else ("fp32",)
+    space = space.model_copy(update={"keep": keep, "recover": recover, "precision": precision})
     config = prepared.config.model_copy(update={"space": space, "seed": seed})
     narrowed = space.bind(
         prepared.graph.groups,
@@ -215,23 +216,20 @@ def told(
     bench: Bench,
     model: str,
     space: str,
-    results: Mapping[str, Mapping[str, Mapping[float, Cell]]],
+    results: Mapping[str, Mapping[float, Cell]],
     tried: Mapping[str, Sequence[Budgeted]],
 ) -> None:
     """One row for each contender, and how far ahead of the best peer ``guided`` is."""
-    for name, pools in results.items():
-        cells = {f"{pool} {s:g}x": pools[pool][s] for pool in POOLS for s in SPEEDUPS}
+    for name, cells in results.items():
         candidates = fmean(scored(evaluator) for evaluator in tried[name])
-        bench.row(model=model, space=space, contender=name, candidates=candidates, **cells)
-    for peer in ("optuna", "torch-pruning"):
-        for pool in POOLS:
-            for s in SPEEDUPS:
-                theirs = [p[pool][s]["mean"] for name, p in results.items() if name.startswith(peer)]
-                ours = results["guided"][pool][s]["mean"] if "guided" in results else None
-                best = max((mean for mean in theirs if mean is not None), default=None)
-                if ours is not None and best is not None:
-                    title = f"{model} {space} {pool} {s:g}x: points ahead of the best {peer}"
-                    bench.figure(title, ours - best, goal=">= 0")
+        at = {f"{s:g}x": found for s, found in cells.items()}
+        bench.row(model=model, space=space, contender=name, candidates=candidates, **at)
+    for peer, s in itertools.product(("optuna", "torch-pruning"), SPEEDUPS):
+        theirs = [cells[s]["mean"] for name, cells in results.items() if name.startswith(peer)]
+        ours = results["guided"][s]["mean"] if "guided" in results else None
+        best = max((mean for mean in theirs if mean is not None), default=None)
+        if ours is not None and best is not None:
+            bench.figure(f"{model} {space} {s:g}x: points ahead of the best {peer}", ours - best, goal=">= 0")
 
 
 @contextmanager
@@ -252,7 +250,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=60 if quick else 300, help="of CPU, for each contender")
     parser.add_argument("--seeds", type=int, default=1 if quick else 3)
     parser.add_argument("--models", default="resnet20" if quick else "resnet20,resnet56")
-    parser.add_argument("--spaces", default="default" if quick else "default,bn,drop")
+    parser.add_argument("--spaces", default="fp32" if quick else ",".join(SPACES))
     parser.add_argument("--only", default=QUICK if quick else "*", help="contenders by name patterns, with commas")
     parser.add_argument("--epochs", type=float, default=0.0, help="distil the winners, all for as long")
     chosen, sys.argv[1:] = parser.parse_known_args()
