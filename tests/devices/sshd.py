@@ -7,8 +7,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 MISSING = "no sshd here: install OpenSSH's server to run these tests"
@@ -64,6 +66,9 @@ def running(folder: Path, *, address: str = "127.0.0.1", within: Sequence[str] =
         _wait_for(address, port)
         yield path
     finally:
+        for one in psutil.Process(server.pid).children(recursive=True):  # of a link that is gone they hear nothing
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         server.terminate()
         server.wait()
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from autoprune.devices import Arrays, Device, measure, open_device, smoke
 from autoprune.devices.networks import convolutions
+from autoprune.devices.remote import RemoteDevice
 from autoprune.devices.runners import trtexec
 from autoprune.devices.runners._onnx import ends
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
@@ -20,6 +21,7 @@ from autoprune.errors import StageError, TargetError
 from autoprune.hardware import Capabilities, HardwareProfile, RuntimeOptions, TimingPolicy
 from autoprune.records import Artifact
 from autoprune.testing import DeviceContract
+from tests.devices import sshd
 
 STAND_IN = Path(__file__).parent / "stand_ins" / "trtexec.py"
 POLICY = TimingPolicy(warmup_ms=2, blocks=6, block_ms=2, settle_percent=1000, max_seconds=120)
@@ -83,6 +85,26 @@ class TestTrtexecDevice(DeviceContract):
             "sparse_picked": "1",
             "cuda_graph": "false",
         }.items() <= measured.conditions.items()
+
+    @pytest.mark.skipif(not sshd.available(), reason=sshd.MISSING)
+    def test_a_block_is_a_process_on_another_device_too(
+        self, stand_in: Path, artifact: Artifact, inputs: Arrays, log: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        version = os.environ["STAND_IN_TENSORRT"]  # ssh takes none of these along
+        script = f'STAND_IN_LOG={log} STAND_IN_TENSORRT={version} exec {sys.executable} {STAND_IN} "$@"'
+        stand_in.write_text(f"#!/bin/sh\n{script}\n")
+        (folder := stand_in.parent / "sshd").mkdir()
+        with sshd.running(folder) as path:
+            monkeypatch.setenv("PATH", f"{path}{os.pathsep}{os.environ['PATH']}")
+            profile = gpu(stand_in).model_copy(update={"connection": "ssh://device", "python": sys.executable})
+            device = open_device(profile)
+            assert isinstance(device, RemoteDevice)
+            with device.open(artifact, inputs) as session:
+                measure(session, POLICY, device.circumstances("fp32"))
+            device.close()
+        runs = [int(one["--iterations"]) for one in commands(log) if "--exportTimes" in one]
+        assert runs[0] == 1
+        assert len(set(runs[2:])) == 1, "two to warm up"
 
     @pytest.mark.parametrize("graph", [False, True])
     def test_every_default_is_set(
