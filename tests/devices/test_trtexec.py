@@ -24,7 +24,7 @@ from autoprune.testing import DeviceContract
 from tests.devices import sshd
 
 STAND_IN = Path(__file__).parent / "stand_ins" / "trtexec.py"
-POLICY = TimingPolicy(warmup_ms=2, blocks=6, block_ms=2, settle_percent=1000, max_seconds=120)
+POLICY = TimingPolicy(warmup_ms=2, blocks=6, block_ms=5, settle_percent=1000, max_seconds=120)
 
 
 @pytest.fixture(params=["10.3.0", pytest.param("11.4.1", marks=pytest.mark.slow)])
