@@ -23,9 +23,10 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -81,6 +82,15 @@ class Bench:
             met = {True: "[green]yes", False: "[red]no", None: ""}[figure["met"]]
             figures.add_row(name, _cell(figure["value"]), figure["goal"] or "", met)
         self.console.print(table, figures)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and half of its 95 % interval by Student's t, which a single value does not have."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return values[0], None
+    return fmean(values), float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
 
 
 def main(title: str, run: Callable[[Bench], None]) -> None:

@@ -5,10 +5,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from _bench import Bench
+from _bench import Bench, interval
 
 from autoprune.engine.prepare import Prepared
 from autoprune.errors import StageError
@@ -134,21 +133,19 @@ def cell(rivals: Sequence[Rival], timed: Mapping[str, float], speedup: float, *,
     best = [
         max((r for r in fast if r.seed == seed), key=lambda r: r.accuracy) for seed in sorted({r.seed for r in fast})
     ]
-    found = Cell(found=len(best), seeds=seeds, **interval([100 * r.accuracy for r in best]))
+    found = Cell(found=len(best), seeds=seeds, **spread([100 * r.accuracy for r in best]))
     found["speedups"] = [timed[r.key] for r in best]
     if epochs and best:
-        trained = interval([100 * distilled(r, epochs) for r in best])
+        trained = spread([100 * distilled(r, epochs) for r in best])
         found |= {f"distilled_{key}": number for key, number in trained.items()}
     return found
 
 
-def interval(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean and its 95 % interval by Student's t; the interval is None for fewer than two values."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return {"mean": values[0] if values else None, "low": None, "high": None}
-    mean, half = fmean(values), float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, low and high of `interval`; None where there is none."""
+    mean, half = interval(values) if values else (None, None)
+    if mean is None or half is None:
+        return {"mean": mean, "low": None, "high": None}
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 

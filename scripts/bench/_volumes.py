@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from _bench import Bench
-from scipy.stats import t as student
+from _bench import Bench, interval
 
 from autoprune.pareto import hypervolume
 from autoprune.recipe import DENSE
@@ -68,7 +67,7 @@ def compared(bench: Bench, model: str, recovery: str, found: Mapping[str, Sequen
     """Rows of all strategies, and how `guided` stands to those that were patient."""
     curves = {name: [curve(one) for one in runs] for name, runs in found.items()}
     for name, several in curves.items():
-        at = {f"at_{n}": interval([volumes[n - 1] for volumes, _ in several if len(volumes) >= n]) for n in COUNTS}
+        at = {f"at_{n}": told([volumes[n - 1] for volumes, _ in several if len(volumes) >= n]) for n in COUNTS}
         bench.row(
             model=model,
             recovery=recovery,
@@ -102,9 +101,9 @@ def reached(one: Curve, level: float) -> float:
     return next((at for volume, at in zip(volumes, seconds, strict=True) if volume >= level), seconds[-1])
 
 
-def interval(values: Sequence[float]) -> str:
+def told(values: Sequence[float]) -> str:
     """Mean and 95 % interval over seeds."""
-    if len(values) < 2:
-        return f"{values[0]:.4f}" if values else ""
-    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
-    return f"{np.mean(values):.4f} ±{half:.4f}"
+    if not values:
+        return ""
+    mean, half = interval(values)
+    return f"{mean:.4f}" if half is None else f"{mean:.4f} ±{half:.4f}"
