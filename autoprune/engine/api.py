@@ -219,7 +219,7 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
     # where only a precision is left to choose, there is nothing to make tables of
     chosen = strategy(info.config.strategy if prepared.space.levels else "random")
     tables = measure_tables(prepared, evaluator, observer) if chosen.needs_tables else None
-    search = chosen.begin(prepared.space, seed=info.config.seed, tables=tables)
+    search = chosen.begin(prepared.space, seed=info.config.seed, tables=tables, goals=info.config.goals)
     ledger = Ledger(directory, prepared.objectives, search.suggest)
     screen = Screening(tables, ledger.records) if tables and set(info.config.objectives) == SCREENED_BY else None
     try:

@@ -12,6 +12,7 @@ import optuna
 from autoprune.plugins import by_name, load, pick, shipped
 
 if TYPE_CHECKING:
+    from autoprune.pareto import Goals
     from autoprune.recipe import Recipe
     from autoprune.records import TrialRecord
     from autoprune.space import BoundSpace
@@ -73,8 +74,8 @@ class Strategy(Protocol):
     @property
     def needs_tables(self) -> bool: ...
 
-    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None) -> Search:
-        """A search of ``space``; ``tables`` where they are needed."""
+    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None, goals: Goals) -> Search:
+        """A search of ``space``; ``tables`` where they are needed. ``goals`` are the user's: a hint where to look."""
         ...
 
 

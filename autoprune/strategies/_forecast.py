@@ -8,6 +8,8 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from autoprune.strategies._box import Box
+
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
@@ -100,24 +102,24 @@ class Forecast:
 
 
 def expected_gain(
-    stairs: Sequence[tuple[float, float]], shares: Array, means: Array, deviations: Array, *, at_most: float = np.inf
+    front: Sequence[tuple[float, float]], shares: Array, means: Array, deviations: Array, *, box: Box
 ) -> Array:
-    """By how much the area under the front is expected to grow, up to a latency share of 1: (candidates,).
+    """By how much the area under the front, within ``box``, is expected to grow: (candidates,).
 
     Args:
-        stairs: the front as (share, accuracy), ascending; the first, at share 0, has the least accuracy that counts.
+        front: (share, accuracy), ascending, all above the least accuracy that counts.
         shares: of the candidates, taken as certain.
         means, deviations: of their accuracies.
-        at_most: the accuracy beyond which nothing counts.
 
     Source: expected hypervolume improvement (Emmerich, Deutz and Klinkenberg 2011). With one certain objective it is a
     sum of expected improvements (Jones, Schonlau and Welch 1998), one for each step.
     """
-    starts, accuracies = np.array(stairs).T[:, :, None]
-    ends = np.append(starts[1:], [[1.0]], axis=0)
-    beyond = _improvement(means, deviations, at_most) if np.isfinite(at_most) else 0.0
+    starts, accuracies = np.array([(box.fastest, box.least), *front]).T[:, :, None]
+    starts = np.clip(starts, box.fastest, box.slowest)
+    ends = np.append(starts[1:], [[box.slowest]], axis=0)
+    beyond = _improvement(means, deviations, box.most) if np.isfinite(box.most) else 0.0
     widths = np.clip(ends - np.maximum(starts, shares), 0.0, None)
-    steps = np.where(accuracies < at_most, widths * (_improvement(means, deviations, accuracies) - beyond), 0.0)
+    steps = np.where(accuracies < box.most, widths * (_improvement(means, deviations, accuracies) - beyond), 0.0)
     gain: Array = steps.sum(axis=0)
     return gain
 

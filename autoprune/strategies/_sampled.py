@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     import optuna
 
+    from autoprune.pareto import Goals
     from autoprune.space import BoundSpace
     from autoprune.strategies._base import Answers
     from autoprune.strategies._tables import Tables
@@ -44,6 +45,6 @@ class SampledStrategy:
     make: Make
     needs_tables: bool = False
 
-    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None) -> Search:
+    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None, goals: Goals) -> Search:
         """See `Strategy.begin`."""
         return Sampled(space, seed, seeds=self.seeds(space), make=self.make)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from autoprune.latency import kept_units
-from autoprune.pareto import least_useful
 from autoprune.strategies._base import Search, question_seed
+from autoprune.strategies._box import CLOSE, Box
 from autoprune.strategies._budgets import Budgets
 from autoprune.strategies._forecast import Forecast, expected_gain
 from autoprune.strategies._ladder import INNER, LADDER, dense
@@ -21,13 +21,14 @@ from autoprune.strategies._rows import LABELS, Integers, Rows
 
 if TYPE_CHECKING:
     from autoprune.hardware import Precision
+    from autoprune.pareto import Goals
     from autoprune.recipe import Recipe
     from autoprune.records import TrialRecord
     from autoprune.space import BoundSpace
     from autoprune.strategies._base import Answers, Records
     from autoprune.strategies._tables import Tables
 
-    Stairs = list[tuple[float, float]]
+    Front = list[tuple[float, float]]
 
 Array = npt.NDArray[np.float64]
 Truths = npt.NDArray[np.bool_]
@@ -37,6 +38,7 @@ SEGMENTS = 4  # consecutive groups that share a sensitivity
 SPREAD = 0.7  # of the logarithms of sensitivities
 ANSWERS = 32  # for all budgets to one draw of sensitivities in one precision, of which so many are weighed
 STEPS = 500  # from the front that are weighed, at most
+FAST = ("max_latency_ms", "min_speedup")
 LEARNT = 100  # records at most: what a question costs grows with their cube
 
 
@@ -52,9 +54,11 @@ class GuidedSearch(Search):
     answers, not everywhere.)
     """
 
-    def __init__(self, space: BoundSpace, seed: int, tables: Tables) -> None:
+    def __init__(self, space: BoundSpace, seed: int, tables: Tables, goals: Goals) -> None:
         super().__init__(space, seed)
         self.tables = tables
+        # goals are about accuracy and latency
+        self.goals = goals if tables.cost.name == "latency_ms" else goals.model_copy(update=dict.fromkeys(FAST))
         self.rows = Rows(space)
         self.budgets = Budgets(space, tables, tables.damage, bearable=WORST_DAMAGE)
         # before trials correct the table, so that a run that is resumed opens alike
@@ -122,7 +126,7 @@ class GuidedSearch(Search):
 
     def _hopeless(self, rows: Integers) -> Truths:
         """Which of them are faster than something that was already too bad to count."""
-        useless = self._measured[self._measured[:, 1] < self._floor]
+        useless = self._measured[self._measured[:, 1] < self._box.least]
         found: Truths = self._shares(rows) <= useless[:, 0].max(initial=-np.inf)
         return found
 
@@ -130,18 +134,22 @@ class GuidedSearch(Search):
     def _believable(self) -> list[Precision]:
         """Precisions in which the dense model is; all where none was tried."""
         scores = {record.recipe.precision: record.score for record in self._whole}
-        good = [p for p, score in scores.items() if score and score.accuracy >= self._floor]
+        good = [p for p, score in scores.items() if score and score.accuracy >= self._box.least]
         return [p for p in self.space.precisions if p in good] or list(self.space.precisions)
 
     @property
-    def _dense(self) -> float:
-        """The best accuracy of a dense model; what a smaller one has beyond that is luck."""
-        return max((record.score.accuracy for record in self._whole if record.score), default=np.inf)
-
-    @property
-    def _floor(self) -> float:
-        """The least accuracy that counts."""
-        return least_useful(self._dense) if np.isfinite(self._dense) else 0.0
+    def _box(self) -> Box:
+        """What counts: no more accuracy than the best dense model's, beyond which all is luck."""
+        whole = [record.score for record in self._whole if record.score]
+        if not whole:
+            return Box()
+        dense = max(score.accuracy for score in whole)
+        box = Box.of(self.goals, dense=dense, dense_ms=whole[0].reference_ms)
+        if box.fastest == 0:
+            return box
+        # of what is fast enough the best counts, however bad it is
+        fast = self._measured[self._measured[:, 0] <= box.slowest, 1].tolist()
+        return replace(box, least=min(box.least, max(fast, default=np.inf) - CLOSE * abs(dense)))
 
     def _most_promising(self, rng: np.random.Generator) -> Integers | None:
         """The recipe of the largest expected gain; None where nothing new is left."""
@@ -152,9 +160,9 @@ class GuidedSearch(Search):
         new = pool[self._new(pool)]
         if not len(new):
             return None
-        stairs = [(0.0, self._floor), *map(tuple, self._measured[front].tolist())]
-        means, deviations = self._forecast(stairs).predict(self._points(new), new[:, -LABELS:])
-        gains = expected_gain(stairs, self._shares(new), means, deviations, at_most=self._dense)
+        found = [*map(tuple, self._measured[front].tolist())]
+        means, deviations = self._forecast(found).predict(self._points(new), new[:, -LABELS:])
+        gains = expected_gain(found, self._shares(new), means, deviations, box=self._box)
         best: Integers = new[int(gains.round(9).argmax())]  # so that ties fall alike
         return best
 
@@ -166,9 +174,10 @@ class GuidedSearch(Search):
                 shares[here] = self.tables.shares(units[here], precision)
         return shares
 
-    def _forecast(self, stairs: Stairs) -> Forecast:
+    def _forecast(self, front: Front) -> Forecast:
         """Of those that lie least below the front, where they are many."""
         shares, accuracies = self._measured.T
+        stairs = [(0.0, self._box.least), *front]
         steps = np.searchsorted([share for share, _ in stairs], shares, side="right") - 1
         below = np.array([accuracy for _, accuracy in stairs])[steps] - accuracies
         learnt = np.argsort(below, kind="stable")[:LEARNT]
@@ -183,7 +192,7 @@ class GuidedSearch(Search):
         """Places of what is faster than the dense model and more accurate than all that is faster, ascending."""
         order = np.lexsort(self._measured.T[::-1])
         shares, accuracies = self._measured[order].T
-        before = np.maximum.accumulate(np.append(self._floor, accuracies))[:-1]
+        before = np.maximum.accumulate(np.append(self._box.least, accuracies))[:-1]
         found: Integers = order[(accuracies > before) & (shares < 1)]
         return found
 
@@ -220,9 +229,9 @@ class Guided:
     description: str = "measured latency and error tables, a solver on them, a forecast that learns from trials"
     needs_tables: bool = True
 
-    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None) -> Search:
+    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None, goals: Goals) -> Search:
         assert tables is not None
-        return GuidedSearch(space, seed, tables)
+        return GuidedSearch(space, seed, tables, goals)
 
 
 STRATEGY = Guided()

@@ -12,6 +12,7 @@ from autoprune.strategies._ladder import dense
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from autoprune.pareto import Goals
     from autoprune.space import BoundSpace
     from autoprune.strategies._base import Answers
     from autoprune.strategies._tables import Tables
@@ -43,7 +44,7 @@ class Halp:
     description: str = "knapsack of Taylor saliency against the latency table, a ladder of budgets"
     needs_tables: bool = True
 
-    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None) -> Search:
+    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None, goals: Goals) -> Search:
         assert tables is not None
         return HalpSearch(space, seed, tables)
 

@@ -11,6 +11,7 @@ from autoprune.strategies._ladder import dense
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from autoprune.pareto import Goals
     from autoprune.recipe import Recipe
     from autoprune.space import BoundSpace
     from autoprune.strategies._base import Answers, Records
@@ -83,7 +84,7 @@ class NetAdapt:
     description: str = "greedy steps of latency, each tried in every group, the most accurate kept"
     needs_tables: bool = True
 
-    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None) -> Search:
+    def begin(self, space: BoundSpace, *, seed: int, tables: Tables | None, goals: Goals) -> Search:
         assert tables is not None
         return NetAdaptSearch(space, seed, tables)
 

@@ -43,7 +43,7 @@ from autoprune.engine.loop import run_trials
 from autoprune.engine.prepare import Prepared, prepare
 from autoprune.engine.screen import Screening
 from autoprune.engine.tables import measure_tables
-from autoprune.pareto import value
+from autoprune.pareto import Goals, value
 from autoprune.space import RecoverChoice
 from autoprune.strategies import strategy
 from autoprune.strategies._ladder import dense
@@ -184,7 +184,7 @@ def contenders(only: str) -> Iterator[Contender]:
 def guided(prepared: Prepared, evaluator: Budgeted) -> None:
     """As the engine runs a search with strategy ``guided``."""
     tables = measure_tables(prepared, evaluator, Silent())
-    search = strategy("guided").begin(prepared.space, seed=prepared.config.seed, tables=tables)
+    search = strategy("guided").begin(prepared.space, seed=prepared.config.seed, tables=tables, goals=Goals())
     ledger = Ledger(RunDirectory.create(evaluator.work / "run"), prepared.objectives, search.suggest)
     screen = Screening(tables, ledger.records)
     try:

@@ -19,7 +19,7 @@ from optuna.study import StudyDirection
 from autoprune.damage import DamageTable
 from autoprune.graph.groups import PruneGroup, Slice
 from autoprune.latency import Arithmetic, Regression
-from autoprune.pareto import objectives, value
+from autoprune.pareto import Goals, objectives, value
 from autoprune.recipe import Recipe
 from autoprune.records import TrialRecord
 from autoprune.space import BoundSpace, RecoverChoice, SearchSpace
@@ -113,7 +113,7 @@ class Clocked(optuna.samplers.BaseSampler):
 
 def begun(name: str, space: BoundSpace) -> Search:
     """A search of that strategy, with the toy's tables."""
-    return strategy(name).begin(space, seed=0, tables=toy_tables(space))
+    return strategy(name).begin(space, seed=0, tables=toy_tables(space), goals=Goals())
 
 
 def toy_space() -> BoundSpace:

@@ -39,6 +39,7 @@ from autoprune.engine.screen import Screening
 from autoprune.engine.tables import measure_tables
 from autoprune.evaluate import Candidate, Evaluator, Screen
 from autoprune.hardware import TimingPolicy
+from autoprune.pareto import Goals
 from autoprune.recipe import Recipe
 from autoprune.records import Success, TrialRecord
 from autoprune.strategies import strategies, strategy
@@ -131,7 +132,7 @@ class Setting:
         os.environ["XDG_CACHE_HOME"] = str(self.folder / f"cache-{name}")
         began = time.monotonic()
         tables = measure_tables(prepared, self.evaluator, Silent()) if strategy(name).needs_tables else None
-        search = strategy(name).begin(prepared.space, seed=seed, tables=tables)
+        search = strategy(name).begin(prepared.space, seed=seed, tables=tables, goals=Goals())
         tables_s = self._tables_s(name, time.monotonic() - began)
         ledger = Ledger(RunDirectory.create(Path(tempfile.mkdtemp()) / "run"), prepared.objectives, search.suggest)
         screen = Screening(tables, ledger.records) if tables else None

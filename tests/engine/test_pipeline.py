@@ -19,6 +19,7 @@ from autoprune.errors import DeviceError
 from autoprune.evaluate import Evaluator
 from autoprune.hardware import HardwareProfile
 from autoprune.latency import Effort
+from autoprune.pareto import Goals
 from autoprune.records import Artifact
 from autoprune.strategies import strategy as named
 from autoprune.study import Ledger, RunDirectory
@@ -122,7 +123,7 @@ def searched(bench: Bench, quick: dict[str, str], tmp_path: Path) -> Callable[..
         evaluator = Evaluator(prepared.task, prepared.graph, device, work=directory.work)
         chosen = named(strategy)
         tables = measure_tables(prepared, evaluator, Silent()) if chosen.needs_tables else None
-        search = chosen.begin(prepared.space, seed=3, tables=tables)
+        search = chosen.begin(prepared.space, seed=3, tables=tables, goals=Goals())
         with contextlib.closing(Ledger(directory, prepared.objectives, search.suggest)) as ledger:
             run_trials(prepared, evaluator, ledger, observer or Silent(), search=search, screen=None)
         return ledger

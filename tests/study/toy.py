@@ -8,7 +8,7 @@ import numpy as np
 from autoprune.damage import DamageTable
 from autoprune.graph.groups import PruneGroup, Slice
 from autoprune.latency import Arithmetic, Regression
-from autoprune.pareto import objectives
+from autoprune.pareto import Goals, objectives
 from autoprune.recipe import Recipe
 from autoprune.records import TrialRecord
 from autoprune.space import SearchSpace
@@ -18,6 +18,7 @@ from autoprune.study import Ledger, RunDirectory
 from autoprune.testing import made_up_record
 
 SEED, TRIALS = 3, 30
+NONE = Goals()
 GROUPS = [
     PruneGroup(
         id=name,
@@ -57,9 +58,9 @@ def toy_tables() -> Tables:
     return Tables(latency, lambda: table, lambda: damage)
 
 
-def open_search(strategy: str = "tpe") -> Search:
+def open_search(strategy: str = "tpe", *, goals: Goals = NONE) -> Search:
     """A search of the toy space."""
-    return named(strategy).begin(SPACE, seed=SEED, tables=toy_tables())
+    return named(strategy).begin(SPACE, seed=SEED, tables=toy_tables(), goals=goals)
 
 
 def open_ledger(directory: RunDirectory, search: Search | None = None) -> Ledger:
@@ -67,9 +68,9 @@ def open_ledger(directory: RunDirectory, search: Search | None = None) -> Ledger
     return Ledger(directory, objectives(("accuracy", "latency_ms")), (search or open_search()).suggest)
 
 
-def drive(directory: RunDirectory, *, strategy: str = "tpe", trials: int = TRIALS) -> None:
+def drive(directory: RunDirectory, *, strategy: str = "tpe", trials: int = TRIALS, goals: Goals = NONE) -> None:
     """The engine's loop with the formula as evaluator; every evaluation leaves a line in tried.txt."""
-    search = open_search(strategy)
+    search = open_search(strategy, goals=goals)
     ledger = open_ledger(directory, search)
     ledger.enqueue(search.seeds())
     while len(ledger.records) < trials:
