@@ -1,7 +1,7 @@
 """The end of a run: finalists are exported afresh, timed against each other, scored on the test split, bundled."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,13 +18,13 @@ from autoprune.errors import RunError, SearchError, StageError, TaskError
 from autoprune.evaluate import Evaluator
 from autoprune.export import write_bundle
 from autoprune.graph.cost import count_macs, count_parameters
-from autoprune.pareto import front, least_useful
+from autoprune.pareto import Goals, Objective, best, front, least_useful
 from autoprune.recipe import DENSE, Recipe
 from autoprune.records import Artifact, Measurement, Score, TrialRecord
 from autoprune.study import Ledger, RunDirectory
 from autoprune.task import Task
 
-MOST = 10  # finalists; a longer front loses what is of no use, then is thinned evenly along its latencies
+MOST = 10  # finalists that are cut
 
 
 class OperatorRow(Strict):
@@ -76,7 +76,8 @@ class Finals(Strict):
 def measure_finalists(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, observer: Observer) -> Finals:
     """Export afresh, time against each other, score and bundle: the dense model and the records on the front."""
     shutil.rmtree(ledger.directory.front, ignore_errors=True)
-    made, left_out = _export_all(_finalists(prepared, ledger), evaluator, observer)
+    wanted = finalists(ledger.records.values(), prepared.objectives, goals=prepared.config.goals)
+    made, left_out = _export_all(wanted, evaluator, observer)
     observer.stage(f"timing {len(made)} finalists against each other")
     timed = evaluator.time({recipe: one.artifact for recipe, one in made.items()})
     held_out = HeldOut(ledger.directory, prepared.fingerprints["data"])
@@ -106,15 +107,22 @@ class _Made:
     artifact: Artifact
 
 
-def _finalists(prepared: Prepared, ledger: Ledger) -> list[TrialRecord]:
-    """The dense model, first as it is and then in other precisions (the floor of every comparison); then the front."""
-    whole = [record for record in ledger.records.values() if record.score and not record.recipe.choices]
+def finalists(records: Collection[TrialRecord], over: Sequence[Objective], *, goals: Goals) -> list[TrialRecord]:
+    """The dense model, first as it is and then in other precisions (the floor of every comparison); then the front.
+
+    A front of more than ``MOST`` loses what is of no use, where there are no goals, then is thinned: with goals half of
+    it are those around the model that they ask for, as the one that is best in the search may miss them in the end.
+    """
+    whole = [record for record in records if record.score and not record.recipe.choices]
     whole.sort(key=lambda record: record.recipe.id != DENSE.id)
-    cut = [record for record in front(ledger.records.values(), prepared.objectives) if record.recipe.choices]
-    if len(cut) > MOST and whole and whole[0].score:
-        floor = least_useful(whole[0].score.accuracy)
-        cut = [record for record in cut if record.score and record.score.accuracy >= floor] or cut
-    return whole + thinned(cut, MOST)
+    cut = [record for record in front(records, over) if record.recipe.choices]
+    if len(cut) <= MOST or not whole or not whole[0].score:
+        return whole + cut
+    dense = whole[0].score
+    if goals == Goals():
+        useful = [one for one in cut if one.score and one.score.accuracy >= least_useful(dense.accuracy)]
+        return whole + thinned(useful or cut, MOST)
+    return whole + thinned(cut, MOST, around=cut.index(best(cut, over, goals=goals, dense=dense)))
 
 
 def _export_all(
@@ -183,7 +191,11 @@ def _on_test(task: Task, evaluator: Evaluator, artifact: Artifact) -> tuple[floa
         raise TaskError(f"Task '{task.name}': the test split cannot be scored: {error}") from error
 
 
-def thinned(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
-    """At most ``most`` records, evenly spread over the order given, both ends among them."""
-    places = np.unique(np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int))
-    return [records[place] for place in places]
+def thinned(records: Sequence[TrialRecord], most: int, *, around: int | None = None) -> list[TrialRecord]:
+    """At most ``most`` records in the order given: half of them those nearest to place ``around``, where there is one;
+    the others evenly spread, both ends among them.
+    """
+    near = [] if around is None else sorted(range(len(records)), key=lambda place: abs(place - around))[: most // 2]
+    others = [place for place in range(len(records)) if place not in near]
+    spread = np.linspace(0, len(others) - 1, min(most - len(near), len(others))).round().astype(int)
+    return [records[place] for place in sorted({*near, *(others[n] for n in spread)})]
