@@ -13,6 +13,7 @@ from autoprune.records import TrialRecord
 COUNTS = (10, 15, 20, 30, 40, 60, 100, 150, 200, 300, 400, 600)
 FIRST = 20  # evaluations, from which on the leads count
 CORNER = 0.10  # below the dense accuracy
+WITHIN = "-within-"  # between a strategy and the accuracy that its goal allows to lose
 PATIENT = ("tpe", "nsga2")  # get ten times the evaluations
 Point = dict[str, Any]
 Curve = tuple[list[float], list[float]]
@@ -80,6 +81,27 @@ def compared(bench: Bench, model: str, recovery: str, found: Mapping[str, Sequen
     for rival in PATIENT:
         if rival in curves and "guided" in curves:
             against(bench, f"{model} {recovery}: guided", rival, curves["guided"], curves[rival])
+    for name in found:
+        if drop := name.partition(WITHIN)[2]:
+            within(bench, f"{model} {recovery}: fastest that loses {drop} at most", name, found, drop=float(drop))
+
+
+def within(
+    bench: Bench, title: str, ours: str, found: Mapping[str, Sequence[Mapping[str, Any]]], *, drop: float
+) -> None:
+    """How much faster the fastest model of one strategy that loses no more is than that of each other."""
+    speedups = {name: [speedup_within(one["points"], drop) for one in runs] for name, runs in found.items()}
+    means = {name: float(np.mean(several)) for name, several in speedups.items()}
+    for name, several in speedups.items():
+        bench.say(f"{title}: {name} {told(several)}")
+    for name in [other for other in found if other != ours]:
+        bench.figure(f"{title}: {ours} / {name}", means[ours] / means[name], goal=">= 1")
+
+
+def speedup_within(found: Sequence[Point], drop: float) -> float:
+    """Of the fastest that was on the front when it came and loses no more."""
+    least = _dense(found) - drop
+    return 1 / min([1.0, *(point["again"] for point in rising(found) if point["accuracy"] >= least)])
 
 
 def against(bench: Bench, title: str, rival: str, ours: Sequence[Curve], theirs: Sequence[Curve]) -> None:

@@ -11,6 +11,8 @@ What one search has evaluated is not evaluated again for the next: every search 
 evaluation took when it was made, and candidates that a search screens by itself with those of its screening. Everything
 is kept in ``--out``, so that the benchmark goes on where it was stopped. What whole searches found is kept in
 ``--results`` too, each with its circumstances: hours of them need not be of one sitting, and seeds can be added.
+`guided-within-0.01` is `guided` told that 0.01 of accuracy may be lost: of it and all others the fastest model is
+compared that loses no more.
 ``--validation`` scores all candidates of all searches on so many samples, which makes hours of some days.
 """
 
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from _bench import Bench, main
-from _volumes import PATIENT, compared, points, rising
+from _volumes import PATIENT, WITHIN, compared, points, rising
 
 from autoprune import engine
 from autoprune.devices.steadiness import REFERENCE
@@ -129,11 +131,13 @@ class Setting:
 
     def _search(self, name: str, seed: int, trials: int) -> dict[str, Any]:
         prepared = Prepared(**{**vars(self.prepared), "config": self.config.model_copy(update={"trials": trials})})
-        os.environ["XDG_CACHE_HOME"] = str(self.folder / f"cache-{name}")
+        method, _, drop = name.partition(WITHIN)
+        goals = Goals(max_accuracy_drop=float(drop)) if drop else Goals()
+        os.environ["XDG_CACHE_HOME"] = str(self.folder / f"cache-{method}")
         began = time.monotonic()
-        tables = measure_tables(prepared, self.evaluator, Silent()) if strategy(name).needs_tables else None
-        search = strategy(name).begin(prepared.space, seed=seed, tables=tables, goals=Goals())
-        tables_s = self._tables_s(name, time.monotonic() - began)
+        tables = measure_tables(prepared, self.evaluator, Silent()) if strategy(method).needs_tables else None
+        search = strategy(method).begin(prepared.space, seed=seed, tables=tables, goals=goals)
+        tables_s = self._tables_s(method, time.monotonic() - began)
         ledger = Ledger(RunDirectory.create(Path(tempfile.mkdtemp()) / "run"), prepared.objectives, search.suggest)
         screen = Screening(tables, ledger.records) if tables else None
         began = time.monotonic()
@@ -201,7 +205,7 @@ def arguments() -> argparse.Namespace:
     known = sorted({one.name for one in strategies()} - {"guided"})
     parser.add_argument("--models", default="digits,resnet20,resnet56")
     parser.add_argument("--recovery", default="lstsq,none")
-    parser.add_argument("--strategies", default=",".join(["guided", *known]))
+    parser.add_argument("--strategies", default=",".join(["guided", f"guided{WITHIN}0.01", *known]))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=60, help="evaluations in full of each search")
     parser.add_argument("--patience", type=int, default=10, help="how many times as many tpe and nsga2 get")
