@@ -107,7 +107,7 @@ def expected_gain(
     """By how much the area under the front, within ``box``, is expected to grow: (candidates,).
 
     Args:
-        front: (share, accuracy), ascending, all above the least accuracy that counts.
+        front: (share, accuracy), ascending.
         shares: of the candidates, taken as certain.
         means, deviations: of their accuracies.
 
@@ -115,7 +115,7 @@ def expected_gain(
     sum of expected improvements (Jones, Schonlau and Welch 1998), one for each step.
     """
     starts, accuracies = np.array([(box.fastest, box.least), *front]).T[:, :, None]
-    starts = np.clip(starts, box.fastest, box.slowest)
+    starts, accuracies = np.clip(starts, box.fastest, box.slowest), np.maximum(accuracies, box.least)
     ends = np.append(starts[1:], [[box.slowest]], axis=0)
     beyond = _improvement(means, deviations, box.most) if np.isfinite(box.most) else 0.0
     widths = np.clip(ends - np.maximum(starts, shares), 0.0, None)

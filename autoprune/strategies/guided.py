@@ -12,6 +12,7 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from autoprune.latency import kept_units
+from autoprune.pareto import Goals
 from autoprune.strategies._base import Search, question_seed
 from autoprune.strategies._box import CLOSE, Box
 from autoprune.strategies._budgets import Budgets
@@ -21,7 +22,6 @@ from autoprune.strategies._rows import LABELS, Integers, Rows
 
 if TYPE_CHECKING:
     from autoprune.hardware import Precision
-    from autoprune.pareto import Goals
     from autoprune.recipe import Recipe
     from autoprune.records import TrialRecord
     from autoprune.space import BoundSpace
@@ -38,6 +38,7 @@ SEGMENTS = 4  # consecutive groups that share a sensitivity
 SPREAD = 0.7  # of the logarithms of sensitivities
 ANSWERS = 32  # for all budgets to one draw of sensitivities in one precision, of which so many are weighed
 STEPS = 500  # from the front that are weighed, at most
+TURN = 2  # of as many questions one is about the goals, where there are any: all of them were timid, and found less
 FAST = ("max_latency_ms", "min_speedup")
 LEARNT = 100  # records at most: what a question costs grows with their cube
 
@@ -98,7 +99,7 @@ class GuidedSearch(Search):
         left = left[~self._hopeless(left)] if len(left) else left
         with self._pools.limit(limits=1, user_api="blas"):  # matrices this small only wait for other threads
             rng = np.random.default_rng(question_seed(self.seed, question))
-            row = left[0] if len(left) else self._most_promising(rng)
+            row = left[0] if len(left) else self._most_promising(rng, question)
         if row is None:
             return None
         recipe = self.rows.recipe(row)
@@ -126,7 +127,7 @@ class GuidedSearch(Search):
 
     def _hopeless(self, rows: Integers) -> Truths:
         """Which of them are faster than something that was already too bad to count."""
-        useless = self._measured[self._measured[:, 1] < self._box.least]
+        useless = self._measured[self._measured[:, 1] < self._floor]
         found: Truths = self._shares(rows) <= useless[:, 0].max(initial=-np.inf)
         return found
 
@@ -134,24 +135,28 @@ class GuidedSearch(Search):
     def _believable(self) -> list[Precision]:
         """Precisions in which the dense model is; all where none was tried."""
         scores = {record.recipe.precision: record.score for record in self._whole}
-        good = [p for p, score in scores.items() if score and score.accuracy >= self._box.least]
+        good = [p for p, score in scores.items() if score and score.accuracy >= self._floor]
         return [p for p in self.space.precisions if p in good] or list(self.space.precisions)
 
     @property
-    def _box(self) -> Box:
-        """What counts: no more accuracy than the best dense model's, beyond which all is luck."""
+    def _boxes(self) -> tuple[Box, Box]:
+        """What counts without goals, and with them; more accuracy than the dense models have is luck."""
         whole = [record.score for record in self._whole if record.score]
         if not whole:
-            return Box()
-        dense = max(score.accuracy for score in whole)
-        box = Box.of(self.goals, dense=dense, dense_ms=whole[0].reference_ms)
-        if box.fastest == 0:
-            return box
-        # of what is fast enough the best counts, however bad it is
-        fast = self._measured[self._measured[:, 0] <= box.slowest, 1].tolist()
-        return replace(box, least=min(box.least, max(fast, default=np.inf) - CLOSE * abs(dense)))
+            return Box(), Box()
+        dense, dense_ms = max(score.accuracy for score in whole), whole[0].reference_ms
+        box = Box.of(self.goals, dense=dense, dense_ms=dense_ms)
+        if box.fastest > 0:  # of what is fast enough the best counts, however bad it is
+            fast = self._measured[self._measured[:, 0] <= box.slowest, 1].tolist()
+            box = replace(box, least=min(box.least, max(fast, default=np.inf) - CLOSE * abs(dense)))
+        return Box.of(Goals(), dense=dense, dense_ms=dense_ms), box
 
-    def _most_promising(self, rng: np.random.Generator) -> Integers | None:
+    @property
+    def _floor(self) -> float:
+        """The least accuracy that counts."""
+        return min(box.least for box in self._boxes)
+
+    def _most_promising(self, rng: np.random.Generator, question: int) -> Integers | None:
         """The recipe of the largest expected gain; None where nothing new is left."""
         if not len(self._scored):
             return None
@@ -162,7 +167,8 @@ class GuidedSearch(Search):
             return None
         found = [*map(tuple, self._measured[front].tolist())]
         means, deviations = self._forecast(found).predict(self._points(new), new[:, -LABELS:])
-        gains = expected_gain(found, self._shares(new), means, deviations, box=self._box)
+        box = self._boxes[question % TURN == 0]
+        gains = expected_gain(found, self._shares(new), means, deviations, box=box)
         best: Integers = new[int(gains.round(9).argmax())]  # so that ties fall alike
         return best
 
@@ -177,7 +183,7 @@ class GuidedSearch(Search):
     def _forecast(self, front: Front) -> Forecast:
         """Of those that lie least below the front, where they are many."""
         shares, accuracies = self._measured.T
-        stairs = [(0.0, self._box.least), *front]
+        stairs = [(0.0, self._floor), *front]
         steps = np.searchsorted([share for share, _ in stairs], shares, side="right") - 1
         below = np.array([accuracy for _, accuracy in stairs])[steps] - accuracies
         learnt = np.argsort(below, kind="stable")[:LEARNT]
@@ -192,7 +198,7 @@ class GuidedSearch(Search):
         """Places of what is faster than the dense model and more accurate than all that is faster, ascending."""
         order = np.lexsort(self._measured.T[::-1])
         shares, accuracies = self._measured[order].T
-        before = np.maximum.accumulate(np.append(self._box.least, accuracies))[:-1]
+        before = np.maximum.accumulate(np.append(self._floor, accuracies))[:-1]
         found: Integers = order[(accuracies > before) & (shares < 1)]
         return found
 

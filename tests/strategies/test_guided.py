@@ -121,7 +121,7 @@ def test_the_opening_ends_where_models_become_useless(monkeypatch: pytest.Monkey
     assert record.score
     useless = record.model_copy(update={"outcome": Success(score=record.score.model_copy(update={"accuracy": 0.1}))})
     records[rungs[2].id] = useless
-    monkeypatch.setattr(search, "_most_promising", lambda rng: None)
+    monkeypatch.setattr(search, "_most_promising", lambda *given: None)
     tried = []
     search.learn(records)
     while answers := search.propose(len(tried)):
