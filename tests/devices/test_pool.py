@@ -229,7 +229,7 @@ description: two of them
 runtime: bench
 connections: [command://one, command://two]
 command:
-  run: [sh, -c, 'sleep 0.0$$; echo 0.00$(date +%N)', "{address}"]
+  run: [sh, -c, 'sleep 0.01; echo 0.000$(date +%N)', "{address}"]
   parse: {pattern: '^([0-9.]+)$', unit: s, gives: mean}
 timing: {warmup_ms: 1, blocks: 6, block_ms: 1, settle_percent: 9999}
 """
