@@ -39,7 +39,7 @@ SPREAD = 0.7  # of the logarithms of sensitivities
 ANSWERS = 32  # for all budgets to one draw of sensitivities in one precision, of which so many are weighed
 STEPS = 500  # from the front that are weighed, at most
 TURN = 2  # of as many questions one is about the goals, where there are any: all of them were timid, and found less
-FAST = ("max_latency_ms", "min_speedup")
+SPEED_GOALS = ("max_latency_ms", "min_speedup")
 LEARNT = 100  # records at most: what a question costs grows with their cube
 
 
@@ -59,7 +59,7 @@ class GuidedSearch(Search):
         super().__init__(space, seed)
         self.tables = tables
         # goals are about accuracy and latency
-        self.goals = goals if tables.cost.name == "latency_ms" else goals.model_copy(update=dict.fromkeys(FAST))
+        self.goals = goals if tables.cost.name == "latency_ms" else goals.model_copy(update=dict.fromkeys(SPEED_GOALS))
         self.rows = Rows(space)
         self.budgets = Budgets(space, tables, tables.damage, bearable=WORST_DAMAGE)
         # before trials correct the table, so that a run that is resumed opens alike
@@ -147,8 +147,9 @@ class GuidedSearch(Search):
         dense, dense_ms = max(score.accuracy for score in whole), whole[0].reference_ms
         box = Box.of(self.goals, dense=dense, dense_ms=dense_ms)
         if box.fastest > 0:  # of what is fast enough the best counts, however bad it is
-            fast = self._measured[self._measured[:, 0] <= box.slowest, 1].tolist()
-            box = replace(box, least=min(box.least, max(fast, default=np.inf) - CLOSE * abs(dense)))
+            fast = self._measured[self._measured[:, 0] <= box.slowest, 1]
+            best = float(fast.max()) if len(fast) else np.inf
+            box = replace(box, least=min(box.least, best - CLOSE * abs(dense)))
         return Box.of(Goals(), dense=dense, dense_ms=dense_ms), box
 
     @property
