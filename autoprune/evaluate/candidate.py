@@ -79,14 +79,14 @@ class Candidate:
     def make(self) -> None:
         """Cut, recover, screen, export.
 
-        The screen is asked before anything is done, and again when the accuracy on some samples is known.
+        The screen is asked before anything is done, and again where it wants to know the accuracy on some samples.
         """
         with self._step("cut", self.evaluator.notify) as clock:
             if self.screen and (given_up := self.screen(self.recipe, None, 0)) is not None:
                 self.end(given_up)
                 return
             module = self.module = self.evaluator.build(self.recipe, clock.enter)
-            if self.screen and self.recipe.choices:
+            if self.screen and self.recipe.choices and self.screen.worth_a_glance():
                 clock.enter("screen")
                 if (given_up := self.screen(self.recipe, *self.evaluator.glance(module))) is not None:
                     self.end(given_up)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_model, save_model
@@ -36,8 +36,16 @@ SKETCH_SAMPLES = 2  # enough for activations to have a range
 SCREEN_SAMPLES = 512
 PAUSES_S = (1.0, 5.0, 15.0, 30.0, 30.0, 30.0)  # for a device that is lost; the last ones for one that is bad besides
 T = TypeVar("T")
-Screen = Callable[[Recipe, float | None, int], Screened | None]
-"""From a recipe, its accuracy on some samples and their number (None, 0 before there are any) to why it is hopeless."""
+
+
+class Screen(Protocol):
+    """What gives up candidates that cannot reach the front."""
+
+    def __call__(self, recipe: Recipe, accuracy: float | None, samples: int) -> Screened | None:
+        """Why a recipe of this accuracy on so many samples is hopeless; None and 0 before any were scored."""
+
+    def worth_a_glance(self) -> bool:
+        """Whether it wants to know the accuracy of the next candidate on some samples."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from autoprune.engine import Silent, configure
 from autoprune.engine.prepare import prepare
 from autoprune.engine.screen import Screening
 from autoprune.evaluate import Evaluator
-from autoprune.recipe import DENSE, Recipe
+from autoprune.recipe import DENSE, Keep, Recipe
+from autoprune.records import Screened, TrialRecord
 from tests.study.toy import SPACE, toy_record, toy_tables
 
 
@@ -47,6 +48,78 @@ def test_a_glance_is_believed_only_beyond_its_noise() -> None:
 
 def test_the_dense_model_is_never_given_up() -> None:
     assert Screening(toy_tables(), {})(DENSE, None, 0) is None
+
+
+def took(record: TrialRecord, *, glance_s: float | None, rest_s: float) -> TrialRecord:
+    """With the seconds of its stages, and as many samples as a glance has."""
+    stages = {"cut": 9.0, "export": rest_s / 2, "accuracy": rest_s / 2} | ({"screen": glance_s} if glance_s else {})
+    assert record.score
+    outcome = record.outcome.model_copy(update={"score": record.score.model_copy(update={"samples": 512})})
+    return record.model_copy(update={"stages": stages, "outcome": outcome})
+
+
+def good(n: int) -> Recipe:
+    """One of some that lie on a front."""
+    return SPACE.recipe({"a": 64 - 8 * n, "b": 64 - 8 * n}, criterion="l2", precision="int8", recover="none")
+
+
+def bad(n: int) -> Recipe:
+    """One of some that are hopeless: without the group that matters most, and in the slower precision."""
+    return SPACE.recipe({"a": 8 * n}, criterion="l2", precision="fp32", recover="none")
+
+
+def test_glances_are_taken_while_they_pay_and_hopeless_candidates_make_them_pay_again() -> None:
+    tables = toy_tables()
+    known: dict[str, TrialRecord] = {}
+    screening = Screening(tables, known)
+
+    def tried(recipe: Recipe, *, glance_s: float | None, rest_s: float) -> bool:
+        known[recipe.id] = took(toy_record(recipe), glance_s=glance_s, rest_s=rest_s)
+        tables.learn([known[recipe.id]])
+        return screening.worth_a_glance()
+
+    assert screening.worth_a_glance(), "nothing is known of their cost"
+    for dense in (DENSE, Recipe(precision="int8")):
+        assert tried(dense, glance_s=None, rest_s=3.0), "the dense model says nothing of them"
+    assert tried(good(1), glance_s=1.0, rest_s=5.0), "one in three"
+    assert [tried(good(n), glance_s=1.0, rest_s=5.0) for n in (2, 3, 4)] == [True, False, False]
+    assert [tried(bad(n), glance_s=None, rest_s=5.0) for n in (1, 2)] == [True, True], "judged without a glance"
+
+
+def test_what_a_glance_ended_makes_the_next_one_pay() -> None:
+    tables = toy_tables()
+    records = [toy_record(DENSE), *(took(toy_record(good(n)), glance_s=1.0, rest_s=3.0) for n in (1, 2, 3))]
+    known = {record.recipe.id: record for record in records}
+    assert not Screening(tables, known).worth_a_glance()
+    ended = Screened(share=0.5, accuracy=0.1, samples=512, beaten_by=good(3).id)
+    for n in (1, 2):
+        given_up = took(toy_record(bad(n)), glance_s=1.0, rest_s=0.0).model_copy(update={"outcome": ended})
+        known[bad(n).id] = given_up
+    assert Screening(tables, known).worth_a_glance()
+
+
+class Picky:
+    """Gives up nothing before a glance, and everything after it."""
+
+    def __init__(self, *, looks: bool) -> None:
+        self.looks = looks
+
+    def __call__(self, recipe: Recipe, accuracy: float | None, samples: int) -> Screened | None:
+        return Screened(share=0.5, accuracy=accuracy, samples=samples, beaten_by=DENSE.id) if samples else None
+
+    def worth_a_glance(self) -> bool:
+        return self.looks
+
+
+def test_a_candidate_is_glanced_at_where_that_is_worth_it(quick: dict[str, str], tmp_path: Path) -> None:
+    prepared = prepare(configure(**quick), Silent())
+    evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=tmp_path / "work")
+    group, levels = next(iter(prepared.space.levels.items()))
+    recipe = Recipe(choices={group: Keep(units=min(levels))})
+    seen = evaluator.evaluate(recipe, screen=Picky(looks=True))
+    assert (seen.outcome.status, "screen" in seen.stages, "export" in seen.stages) == ("screened", True, False)
+    unseen = evaluator.evaluate(recipe, screen=Picky(looks=False))
+    assert (unseen.outcome.status, "screen" in unseen.stages) == ("success", False)
 
 
 def test_a_glance_takes_no_more_samples_than_it_needs(
