@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from _bench import Bench, main
-from _volumes import PATIENT, WITHIN, compared, points, rising
+from _curves import page
+from _volumes import PATIENT, WITHIN, Curve, compared, curve, points, rising
 
 from autoprune import engine
 from autoprune.devices.steadiness import REFERENCE
@@ -180,6 +181,7 @@ def scored_on(prepared: Prepared, samples: int | None) -> Prepared:
 def run(bench: Bench, *, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         options.out = options.out or Path(folder)
+        plots: dict[str, dict[str, list[Curve]]] = {}
         for model in ("digits",) if bench.quick else options.models.split(","):
             for recovery in options.recovery.split(","):
                 setting = Setting(bench, model, recovery, options)
@@ -187,6 +189,9 @@ def run(bench: Bench, *, options: argparse.Namespace) -> None:
                 for name, seed, trials in searches(options, quick=bench.quick):
                     found.setdefault(name, []).append(setting.run(name, seed, trials))
                 compared(bench, model, recovery, found)
+                plots[f"{model}, {recovery}"] = {name: [*map(curve, several)] for name, several in found.items()}
+        if options.plot:
+            options.plot.write_text(page(plots), encoding="utf-8")
 
 
 def searches(options: argparse.Namespace, *, quick: bool) -> Iterator[tuple[str, int, int]]:
@@ -213,6 +218,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--validation", type=int, help="samples that score a candidate; all of the task's by default")
     parser.add_argument("--out", type=Path, help="keep everything there, and go on from what is there")
     parser.add_argument("--results", type=Path, help="keep what whole searches found there")
+    parser.add_argument("--plot", type=Path, help="write a page with the curves there")
     found, sys.argv[1:] = parser.parse_known_args()
     return found
 
