@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from autoprune.evaluate import SCREEN_SAMPLES
 from autoprune.latency import kept_units
 from autoprune.recipe import DENSE
-from autoprune.records import Screened, Stage, Success
+from autoprune.records import Screened, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ SURE = 2.6  # standard deviations: one in a hundred
 SLACK = 0.002  # a cut may gain this much of the metric over the dense model by luck
 BIAS = 0.01  # of a predicted latency
 SPARED: tuple[Stage, ...] = ("export", "parity", "latency", "memory", "energy", "accuracy")  # by a glance
-RECENT = 30  # stages whose seconds are told by their median
+RECENT = 30  # candidates, and stages whose seconds are told by their median, that say what the next glance is worth
 
 
 class Screening:
@@ -40,7 +40,7 @@ class Screening:
         self.records = records
         self._learnt = 0  # of the records
         self._front: list[tuple[float, float, str]] = []  # the share that it has at most, accuracy, recipe id
-        self._candidates = self._hopeless = 0
+        self._hopeless = deque[bool](maxlen=RECENT)
         self._glance_s, self._spared_s = deque[float](maxlen=RECENT), deque[float](maxlen=RECENT)
 
     def __call__(self, recipe: Recipe, accuracy: float | None, samples: int) -> Screened | None:
@@ -51,18 +51,21 @@ class Screening:
     def worth_a_glance(self) -> bool:
         """Whether to score the next candidate on some samples is expected to spare more seconds than it takes.
 
-        How many glances end a candidate is told by all that were tried, those included at which there was none.
+        How many glances end a candidate is told by the last ones, those included at which there was none.
         """
         self._learn()
         if not (self._glance_s and self._spared_s):
             return True
-        share = (self._hopeless + 1) / (self._candidates + 2)  # Laplace's rule
+        share = (sum(self._hopeless) + 1) / (len(self._hopeless) + 2)  # Laplace's rule
         return share * median(self._spared_s) > median(self._glance_s)
 
     def _learn(self) -> None:
         """From records that are new, each judged by those before it."""
-        for record in islice(self.records.values(), self._learnt, None):
-            self._judge(record)
+        for n, record in enumerate(islice(self.records.values(), self._learnt, None), self._learnt):
+            if record.recipe.choices:
+                self._time(record)
+                if n >= len(self.records) - RECENT:  # a run that is resumed need not judge them all
+                    self._judge(record)
             if score := record.score:
                 self._add(score.latency.high_ms / score.reference_ms, score.accuracy, record.recipe.id)
         self._learnt = len(self.records)
@@ -70,22 +73,23 @@ class Screening:
     def _add(self, share: float, accuracy: float, name: str) -> None:
         """To the front, from which what is no better goes."""
         if not any(high <= share and rate >= accuracy for high, rate, _ in self._front):
-            worse = [one for one in self._front if share <= one[0] and accuracy >= one[1]]
-            self._front = [*(one for one in self._front if one not in worse), (share, accuracy, name)]
+            better = [one for one in self._front if one[0] < share or one[1] > accuracy]
+            self._front = [*better, (share, accuracy, name)]
+
+    def _time(self, record: TrialRecord) -> None:
+        """What a glance cost, and what it would have spared."""
+        if "screen" in record.stages:
+            self._glance_s.append(record.stages["screen"])
+        if record.score:
+            self._spared_s.append(sum(record.stages.get(name, 0.0) for name in SPARED))
 
     def _judge(self, record: TrialRecord) -> None:
-        """Whether a glance ended it, or would have; and what a glance cost, and would have spared."""
-        outcome, stages = record.outcome, record.stages
-        if not record.recipe.choices:
-            return
-        if "screen" in stages:
-            self._glance_s.append(stages["screen"])
-        if isinstance(outcome, Screened) and outcome.accuracy is not None:
-            self._candidates, self._hopeless = self._candidates + 1, self._hopeless + 1
-        elif isinstance(outcome, Success):
-            self._spared_s.append(sum(stages.get(name, 0.0) for name in SPARED))
-            found = self._beaten(record.recipe, outcome.score.accuracy, min(SCREEN_SAMPLES, outcome.score.samples))
-            self._candidates, self._hopeless = self._candidates + 1, self._hopeless + (found is not None)
+        """Whether a glance ended it, or would have."""
+        if isinstance(record.outcome, Screened) and record.outcome.accuracy is not None:
+            self._hopeless.append(True)
+        elif score := record.score:
+            found = self._beaten(record.recipe, score.accuracy, min(SCREEN_SAMPLES, score.samples))
+            self._hopeless.append(found is not None)
 
     def _beaten(self, recipe: Recipe, accuracy: float | None, samples: int) -> Screened | None:
         if not recipe.choices:

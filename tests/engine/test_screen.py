@@ -7,7 +7,7 @@ import torch
 
 from autoprune.engine import Silent, configure
 from autoprune.engine.prepare import prepare
-from autoprune.engine.screen import Screening
+from autoprune.engine.screen import RECENT, Screening
 from autoprune.evaluate import Evaluator
 from autoprune.recipe import DENSE, Keep, Recipe
 from autoprune.records import Screened, TrialRecord
@@ -96,6 +96,22 @@ def test_what_a_glance_ended_makes_the_next_one_pay() -> None:
         given_up = took(toy_record(bad(n)), glance_s=1.0, rest_s=0.0).model_copy(update={"outcome": ended})
         known[bad(n).id] = given_up
     assert Screening(tables, known).worth_a_glance()
+
+
+def test_a_run_that_is_resumed_judges_no_more_than_the_last_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Recipe] = []
+    beaten = Screening._beaten
+
+    def counted(self: Screening, recipe: Recipe, accuracy: float | None, samples: int) -> Screened | None:
+        asked.append(recipe)
+        return beaten(self, recipe, accuracy, samples)
+
+    monkeypatch.setattr(Screening, "_beaten", counted)
+    cuts = [{"a": a, "b": b} for a in range(8, 64, 8) for b in range(8, 64, 8)]
+    recipes = [SPACE.recipe(kept, criterion="l2", precision="int8", recover="none") for kept in cuts]
+    known = {one.id: took(toy_record(one), glance_s=1.0, rest_s=1.0) for one in (DENSE, *recipes)}
+    Screening(toy_tables(), known).worth_a_glance()
+    assert len(asked) == RECENT < len(recipes)
 
 
 class Picky:
