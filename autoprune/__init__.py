@@ -14,7 +14,7 @@
     graph/        nn.Module -> exported graph and its PruneGroups; the cut itself
     space         SearchSpace: all candidates, narrowed by groups and capabilities (the only reader of search_spaces/)
     solver/       which level for each group within budgets: multiple-choice knapsack on plain arrays
-    pareto        fronts beyond the noise, hypervolume, knee, goals
+    pareto        fronts beyond the noise, hypervolume, goals, the model to recommend
     compress/     Recipe -> smaller model: criteria/, recover/, quantize
     damage/       what cutting each group does to the output of the whole model: error tables
     export/       model -> Artifact (ONNX), parity, bundles for deployment

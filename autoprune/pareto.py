@@ -1,17 +1,17 @@
-"""Fronts beyond the noise of the measurement, hypervolume, knee, goals."""
+"""Fronts beyond the noise of the measurement, hypervolume, goals, and the model to recommend."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import dist
 from typing import Protocol, TypeVar
 
 from pydantic import Field, PositiveFloat
 
 from autoprune.documents import Strict
 from autoprune.errors import UsageError
-from autoprune.recipe import Recipe
+from autoprune.recipe import DENSE, Recipe
 from autoprune.records import Score
 
+KEPT = 0.99  # of the dense accuracy, which is what MLPerf Inference asks of a compressed model
 USELESS = 0.15  # of the dense accuracy: who loses more than that has a model that nobody wants
 NOISY = ("energy_mj", "latency_ms")
 TOLERANCE = 1e-9  # a goal is not missed by a rounding error
@@ -166,22 +166,6 @@ def hypervolume(points: Iterable[Sequence[float]], reference: Sequence[float]) -
     return volume
 
 
-def knee(members: Sequence[C], over: Sequence[Objective]) -> C:
-    """The member nearest to the ideal point, every objective scaled to the range that the members span.
-
-    Source: compromise programming, Zeleny (1973), with the Euclidean metric.
-    """
-    costs = {member.recipe.id: _costs(member.score, over) for member in members if member.score}
-    low = [min(column) for column in zip(*costs.values(), strict=True)]
-    span = [max(column) - best or 1.0 for column, best in zip(zip(*costs.values(), strict=True), low, strict=True)]
-
-    def distance(member: C) -> float:
-        scaled = [(c - a) / s for c, a, s in zip(costs[member.recipe.id], low, span, strict=True)]
-        return dist(scaled, [0.0] * len(scaled))
-
-    return min((member for member in members if member.recipe.id in costs), key=distance)
-
-
 class Goals(Strict):
     """What the user wants of a model; None is no wish. A drop is in units of the metric: 0.01 is a point."""
 
@@ -229,21 +213,47 @@ def least_useful(dense: float) -> float:
     return dense - USELESS * abs(dense)
 
 
+def keeps_enough(accuracy: float, dense: float) -> bool:
+    """Whether a model stands for the dense one, from the accuracies of both."""
+    return accuracy >= dense - (1 - KEPT) * abs(dense) - TOLERANCE
+
+
+def first_cost(over: Sequence[Objective]) -> Objective:
+    """The first objective beside accuracy."""
+    return next(by for by in over if not by.maximize)
+
+
 def best(members: Sequence[C], over: Sequence[Objective], *, goals: Goals, dense: Score) -> C:
     """The model to recommend.
 
-    Of those that meet the goals, the fastest where accuracy is limited, else the most accurate; the `knee` of those
-    that are of use where there are no goals; the `Goals.nearest` where none meets them.
+    Of those that meet the goals, the fastest where accuracy is limited, else the most accurate; the `Goals.nearest`
+    where none meets them. Without goals, the `cheapest` of the compressed models that keep enough of the accuracy.
     """
     if goals == Goals():
-        useful = [m for m in members if m.score and m.score.accuracy >= least_useful(dense.accuracy)]
-        return knee(useful or members, over)
+        return cheapest(members, over, dense=dense)
     meeting = [(member, member.score) for member in members if member.score and goals.meets(member.score, dense)]
     if not meeting:
         return goals.nearest(members, dense)
     if goals.max_accuracy_drop is not None:
         return max(meeting, key=lambda pair: (pair[1].speedup, pair[1].accuracy))[0]
     return max(meeting, key=lambda pair: (pair[1].accuracy, pair[1].speedup))[0]
+
+
+def cheapest(members: Sequence[C], over: Sequence[Objective], *, dense: Score) -> C:
+    """Of the compressed models that keep ``KEPT`` of the dense accuracy, the best in the first cost of ``over``.
+
+    Where none keeps that much, the most accurate of those that are of use; the dense model, or what is there, where
+    none is.
+
+    Source: MLPerf Inference, whose closed division wants 99 % of the reference model's accuracy, Reddi et al. (2020).
+    """
+    cost = first_cost(over)
+    scored = [(member, member.score) for member in members if member.score]
+    compressed = [pair for pair in scored if pair[0].recipe.id != DENSE.id]
+    if keeping := [pair for pair in compressed if keeps_enough(pair[1].accuracy, dense.accuracy)]:
+        return min(keeping, key=lambda pair: (value(pair[1], cost), -pair[1].accuracy))[0]
+    useful = [pair for pair in compressed if pair[1].accuracy >= least_useful(dense.accuracy)]
+    return max(useful or scored, key=lambda pair: (pair[1].accuracy, -value(pair[1], cost)))[0]
 
 
 def _beyond(one: Score, other: Score, objective: Objective) -> bool:
@@ -255,10 +265,6 @@ def _bounds(score: Score, over: Sequence[Objective]) -> list[tuple[float, float,
     """Low, value and high of each cost."""
     spans = ((by.maximize, interval(score, by)) for by in over)
     return [(-high, -middle, -low) if maximize else (low, middle, high) for maximize, (low, middle, high) in spans]
-
-
-def _costs(score: Score, over: Sequence[Objective]) -> tuple[float, ...]:
-    return tuple(-value(score, by) if by.maximize else value(score, by) for by in over)
 
 
 def _last(point: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Fronts beyond the noise, hypervolume against an oracle, knee and goals."""
+"""Fronts beyond the noise, hypervolume against an oracle, goals, and the model to recommend."""
 
 import itertools
 import random
@@ -12,11 +12,11 @@ from autoprune.pareto import (
     OBJECTIVES,
     Goals,
     best,
+    cheapest,
     dominates,
     front,
     hypervolume,
     interval,
-    knee,
     normalised,
     objectives,
     value,
@@ -177,12 +177,6 @@ def test_what_was_not_measured_is_named() -> None:
         value(unmeasured, OBJECTIVES["peak_memory_bytes"])
 
 
-def test_the_knee_is_the_bend() -> None:
-    slow, bend, fast = records([score(0.93, 2.0), score(0.925, 1.0), score(0.80, 0.9)])
-    assert knee([fast, bend, slow], TWO) == bend
-    assert knee([slow], TWO) == slow
-
-
 DENSE_SCORE = score(0.93)
 
 
@@ -212,16 +206,32 @@ def test_the_best_model_is_the_fastest_within_the_accuracy_or_the_most_accurate_
     assert chosen(max_accuracy_drop=0.01) == members[2]
     assert chosen(max_latency_ms=1.0) == members[1]
     assert chosen(max_accuracy_drop=0.01, min_speedup=2.0) == members[2]
-    assert chosen() == knee(members, TWO)
     assert chosen(max_accuracy_drop=0.01, min_speedup=2.7) == members[2], "nothing meets both: the nearest"
 
 
-def test_a_model_that_is_of_no_use_does_not_move_the_choice() -> None:
-    members = records([score(0.93, 2.0), score(0.925, 1.0), score(0.80, 0.9)])
-    wreck = record(score(0.2, 0.05), recipe=recipe(9))
-    assert best([*members, wreck], TWO, goals=Goals(), dense=DENSE_SCORE) == knee(members, TWO)
-    assert knee([*members, wreck], TWO) != knee(members, TWO)
-    assert best([wreck], TWO, goals=Goals(), dense=DENSE_SCORE) == wreck
+def compressed(*found: Score) -> list[TrialRecord]:
+    """Records of models that are cut, or in another precision; the dense one is none of them."""
+    return [record(one, recipe=recipe(n)) for n, one in enumerate(found, 1)]
+
+
+def test_without_goals_it_is_the_fastest_that_keeps_99_per_cent_of_the_accuracy() -> None:
+    members = compressed(score(0.93, 2.0), score(0.9207, 1.0), score(0.9206, 0.9), score(0.80, 0.5))
+    assert best(members, TWO, goals=Goals(), dense=DENSE_SCORE) == members[1]
+    assert best([record(DENSE_SCORE), *members], TWO, goals=Goals(), dense=DENSE_SCORE) == members[1]
+
+
+def test_without_goals_the_first_cost_of_the_objectives_decides() -> None:
+    small, fast = members = compressed(score(0.925, 2.0, size=1000), score(0.925, 1.0, size=2000))
+    assert cheapest(members, objectives(("accuracy", "size_bytes")), dense=DENSE_SCORE) == small
+    assert cheapest(members, objectives(("accuracy", "latency_ms", "size_bytes")), dense=DENSE_SCORE) == fast
+
+
+def test_where_none_keeps_enough_the_most_accurate_is_chosen_unless_it_is_of_no_use() -> None:
+    members = compressed(score(0.91, 2.0), score(0.90, 1.0), score(0.2, 0.05))
+    dense = record(DENSE_SCORE)
+    assert cheapest([dense, *members], TWO, dense=DENSE_SCORE) == members[0]
+    assert cheapest([dense, members[2]], TWO, dense=DENSE_SCORE) == dense
+    assert cheapest([members[2]], TWO, dense=DENSE_SCORE) == members[2]
 
 
 def test_failures_are_never_chosen() -> None:

@@ -110,8 +110,8 @@ class _Made:
 def finalists(records: Collection[TrialRecord], over: Sequence[Objective], *, goals: Goals) -> list[TrialRecord]:
     """The dense model, first as it is and then in other precisions (the floor of every comparison); then the front.
 
-    A front of more than ``MOST`` loses what is of no use, where there are no goals, then is thinned: with goals half of
-    it are those around the model that they ask for, as the one that is best in the search may miss them in the end.
+    A front of more than ``MOST`` loses what is of no use, where there are no goals, then is thinned: half of it are
+    those around the model that the search would choose, as that one may fall short in the end.
     """
     whole = [record for record in records if record.score and not record.recipe.choices]
     whole.sort(key=lambda record: record.recipe.id != DENSE.id)
@@ -120,8 +120,7 @@ def finalists(records: Collection[TrialRecord], over: Sequence[Objective], *, go
         return whole + cut
     dense = whole[0].score
     if goals == Goals():
-        useful = [one for one in cut if one.score and one.score.accuracy >= least_useful(dense.accuracy)]
-        return whole + thinned(useful or cut, MOST)
+        cut = [one for one in cut if one.score and one.score.accuracy >= least_useful(dense.accuracy)] or cut
     return whole + thinned(cut, MOST, around=cut.index(best(cut, over, goals=goals, dense=dense)))
 
 
@@ -191,11 +190,11 @@ def _on_test(task: Task, evaluator: Evaluator, artifact: Artifact) -> tuple[floa
         raise TaskError(f"Task '{task.name}': the test split cannot be scored: {error}") from error
 
 
-def thinned(records: Sequence[TrialRecord], most: int, *, around: int | None = None) -> list[TrialRecord]:
-    """At most ``most`` records in the order given: half of them those nearest to place ``around``, where there is one;
-    the others evenly spread, both ends among them.
+def thinned(records: Sequence[TrialRecord], most: int, *, around: int) -> list[TrialRecord]:
+    """At most ``most`` records in the order given: half of them those nearest to place ``around``, the others evenly
+    spread, both ends among them.
     """
-    near = [] if around is None else sorted(range(len(records)), key=lambda place: abs(place - around))[: most // 2]
+    near = sorted(range(len(records)), key=lambda place: abs(place - around))[: most // 2]
     others = [place for place in range(len(records)) if place not in near]
     spread = np.linspace(0, len(others) - 1, min(most - len(near), len(others))).round().astype(int)
     return [records[place] for place in sorted({*near, *(others[n] for n in spread)})]

@@ -2,7 +2,7 @@
 
 import shlex
 
-from autoprune.pareto import Goals
+from autoprune.pareto import KEPT, Goals, first_cost, keeps_enough
 from autoprune.recipe import Recipe
 from autoprune.records import Measurement, Score
 from autoprune.report.data import Finalist, RunReport
@@ -76,7 +76,7 @@ def headline(report: RunReport) -> str:
     chosen, dense = report.chosen, report.dense
     so_far = "" if report.finished else ", so far"
     if chosen.recipe.id == dense.recipe.id:
-        return f"No smaller model of {report.task} beats the dense one on {report.target}{so_far}."
+        return f"No smaller model of {report.task} is faster on {report.target} and accurate enough{so_far}."
     price = _price(dense.score.accuracy - chosen.score.accuracy)
     how = "an estimated " if chosen.score.latency.source == "estimated" else ""
     uncut = "" if chosen.recipe.choices else f", in {chosen.recipe.precision.upper()} with nothing cut"
@@ -100,12 +100,23 @@ def measure_command(report: RunReport) -> str:
 
 
 def verdict(report: RunReport) -> str:
-    """Whether the goals are met, in one sentence; empty where there are none."""
+    """Whether the goals are met, or why this model was chosen without any; empty where there was no choice."""
     if report.goals == Goals():
-        return ""
+        return _unasked(report)
     if not report.misses:
         return f"The chosen model meets every goal: {', '.join(wishes(report.goals))}."
     return f"No model meets every goal ({', '.join(wishes(report.goals))}). The nearest {' and '.join(report.misses)}."
+
+
+def _unasked(report: RunReport) -> str:
+    chosen, dense, cost = report.chosen, report.dense, first_cost(report.objectives)
+    if chosen.recipe.id == dense.recipe.id:
+        return ""
+    share = f"{100 * KEPT:g}{NBSP}%"
+    if not keeps_enough(chosen.score.accuracy, dense.score.accuracy):
+        return f"No smaller model keeps {share} of the accuracy; the chosen one is the most accurate of them."
+    least = "is the fastest" if cost.name == "latency_ms" else f"has the least {cost.name}"
+    return f"The chosen model {least} that keeps {share} of the accuracy; --max-accuracy-drop asks for another."
 
 
 def wishes(goals: Goals) -> list[str]:

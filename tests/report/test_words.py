@@ -2,6 +2,7 @@
 
 import pytest
 
+from autoprune.pareto import Goals, objectives
 from autoprune.report import words
 from tests.factories import finalist, measurement, recipe, record, run_report, score
 
@@ -43,5 +44,20 @@ def test_the_headline_is_one_sentence(accuracy: float, text: str) -> None:
 
 def test_the_headline_claims_nothing_where_nothing_is_better() -> None:
     assert (
-        words.headline(run_report(finalists=())) == "No smaller model of cifar10-resnet20 beats the dense one on cpu."
+        words.headline(run_report(finalists=()))
+        == "No smaller model of cifar10-resnet20 is faster on cpu and accurate enough."
     )
+
+
+def test_a_choice_without_goals_says_what_it_is() -> None:
+    def said(accuracy: float, *over: str) -> str:
+        only = finalist(record(score(accuracy, 0.576), recipe=recipe(1)))
+        dense = finalist(record(score()))
+        return words.verdict(run_report(dense=dense, finalists=(only,), goals=Goals(), objectives=objectives(over)))
+
+    assert said(0.93, "accuracy", "latency_ms").startswith("The chosen model is the fastest that keeps 99\u00a0% of")
+    assert said(0.93, "accuracy", "size_bytes").startswith(
+        "The chosen model has the least size_bytes that keeps 99\u00a0%"
+    )
+    assert said(0.90, "accuracy", "latency_ms").startswith("No smaller model keeps 99\u00a0% of the accuracy")
+    assert words.verdict(run_report(finalists=(), goals=Goals())) == ""
