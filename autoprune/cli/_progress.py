@@ -1,5 +1,6 @@
 """The live line of a search."""
 
+import re
 import sys
 import time
 from types import TracebackType
@@ -19,6 +20,7 @@ class Progress:
     def __init__(self) -> None:
         self.console = console = Console(file=sys.stderr, markup=False, emoji=False)
         self._stage, self._since = "starting", time.monotonic()
+        self._kind = ""  # the stage without its figures: where lines stay, a countdown is told once
         self._status: Status | None = None
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
@@ -38,8 +40,10 @@ class Progress:
 
     def stage(self, text: str) -> None:
         """What is being done now."""
-        if not self.console.is_terminal and self._status is None:
+        kind = re.sub(r"[\d.]+", "", text.split(",")[0])
+        if not self.console.is_terminal and self._status is None and kind != self._kind:
             self.message(f"{text} ...")
+        self._kind = kind
         self._stage, self._since = text, time.monotonic()
 
     def status(self, status: Status) -> None:
@@ -63,7 +67,7 @@ class Progress:
 def summary(status: Status) -> str:
     """One line: how far, how good, how long."""
     failed = f", {status.failed} failed" if status.failed else ""
-    left = "" if status.seconds_left is None else f" · {clock(status.seconds_left)} left"
+    left = "" if status.seconds_left is None else f" · {clock(status.seconds_left)} to the end"
     return f"trial {status.done}/{status.total}{failed} · front {status.front_size} · best {status.best}{left}"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from autoprune.cli._progress import Progress
 from tests.cli.conftest import Command
 from tests.cli.test_usage import assert_said
 
@@ -108,3 +109,13 @@ def test_a_long_name_of_a_task_makes_a_folder(
     assert done.code == 0, done.err
     [folder] = (tmp_path / "runs").iterdir()
     assert len(folder.name.encode()) <= 255
+
+
+def test_a_countdown_does_not_fill_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        for left in (3, 2, 1):
+            progress.stage(f"measuring damage, {left} cuts left")
+        progress.stage("timing recipes")
+        progress.stage("measuring damage, 9 cuts left")
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["measuring damage, 3 cuts left ...", "timing recipes ...", "measuring damage, 9 cuts left ..."]
