@@ -40,11 +40,12 @@ folder = Path(__file__).parent
 inputs = [{inputs}]  # dimension 0 is the batch
 
 {use}
-print("{runtime}:", [output.shape for output in outputs])
+print("{runtime}, for an input of zeros, gives shapes", [output.shape for output in outputs])
 
 model = torch.export.load(folder / "model.pt2").module()  # can run code that was put into it: load your own files only
 outputs = model(*map(torch.from_numpy, inputs))
-print("PyTorch:", [tuple(output.shape) for output in (outputs if isinstance(outputs, (tuple, list)) else [outputs])])
+outputs = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+print("PyTorch, for the same, gives shapes", [tuple(output.shape) for output in outputs])
 '''
 
 
