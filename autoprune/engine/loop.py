@@ -20,7 +20,7 @@ from autoprune.study import Ledger, Question
 
 SCREENED = 4
 REPEATS = 100  # answers in a row that were all known already: the space is as good as exhausted
-DRIFT_PERCENT = 3.0
+DRIFT_PERCENT = 10.0  # less is what a shared machine always does
 
 
 def run_trials(
@@ -151,7 +151,7 @@ def best_so_far(records: list[TrialRecord], dense: TrialRecord | None) -> str:
     scores = [record.score for record in records if record.score and record.score.accuracy >= floor]
     best = max(scores, key=lambda score: score.speedup)
     about = "an estimated " if best.latency.source == "estimated" else ""
-    return f"{about}{best.speedup:.2f}x at {100 * best.accuracy:.2f} %"
+    return f"{about}{best.speedup:.2f}x at {100 * best.accuracy:.2f} % (validation)"
 
 
 def check_dense(records: Mapping[str, TrialRecord]) -> None:
