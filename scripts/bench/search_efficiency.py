@@ -102,7 +102,7 @@ class Setting:
     """One model with one way to recover: what all its searches share."""
 
     def __init__(self, bench: Bench, model: str, recovery: str, options: argparse.Namespace) -> None:
-        self.bench, self.model, self.recovery = bench, model, recovery
+        self.bench, self.model, self.recovery, self.scratch = bench, model, recovery, options.scratch
         name = "-".join(map(str, filter(None, (model, recovery, options.validation))))
         self.folder, self.results = options.out / name, (options.results or options.out / "results") / name
         for folder in (self.folder / "records", self.results):
@@ -114,7 +114,7 @@ class Setting:
         self.config = engine.configure(**_task(model), space=str(space), target=str(target))
         self.prepared = scored_on(prepare(self.config, Silent()), options.validation)
         task, graph, device = self.prepared.task, self.prepared.graph, self.prepared.device
-        self.evaluator = Shared(task, graph, device, work=Path(tempfile.mkdtemp()))
+        self.evaluator = Shared(task, graph, device, work=Path(tempfile.mkdtemp(dir=self.scratch)))
         self.evaluator.folder = self.folder / "records"
         self.evaluator.saliencies.warm(self.config.space.criterion)  # so that no search pays for what all share
 
@@ -139,7 +139,8 @@ class Setting:
         tables = measure_tables(prepared, self.evaluator, Silent()) if strategy(method).needs_tables else None
         search = strategy(method).begin(prepared.space, seed=seed, tables=tables, goals=goals)
         tables_s = self._tables_s(method, time.monotonic() - began)
-        ledger = Ledger(RunDirectory.create(Path(tempfile.mkdtemp()) / "run"), prepared.objectives, search.suggest)
+        directory = RunDirectory.create(Path(tempfile.mkdtemp(dir=self.scratch)) / "run")
+        ledger = Ledger(directory, prepared.objectives, search.suggest)
         screen = Screening(tables, ledger.records) if tables else None
         began = time.monotonic()
         run_trials(prepared, self.evaluator, ledger, Silent(), search=search, screen=screen)
@@ -180,7 +181,7 @@ def scored_on(prepared: Prepared, samples: int | None) -> Prepared:
 
 def run(bench: Bench, *, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        options.out = options.out or Path(folder)
+        options.scratch, options.out = Path(folder), options.out or Path(folder)
         plots: dict[str, dict[str, list[Curve]]] = {}
         for model in ("digits",) if bench.quick else options.models.split(","):
             for recovery in options.recovery.split(","):
