@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 HELD_OUT: Purpose = "held-out"
 ATTEMPTS = 3
+DRAWS = 4  # for each recipe that is held out, as some of a small space are known already
 VAGUE = 50.0  # per cent; from there on a figure says nothing
 SETTLE_PERCENT = 10.0  # a wide interval only counts for less in the regression
+DENSE_MODELS = 3  # in a round: all of it is a share of what they say, so that their noise is everybody's
 PAYS = 0.25  # of what the arithmetic that a step removes is worth, at the average rate of its group
 
 
@@ -82,6 +84,7 @@ class Calibration:
     tell: Say = lambda text: None
     known: dict[str, Observation] = field(init=False)
     arithmetic: Arithmetic = field(init=False)
+    learnt: set[str] = field(init=False, default_factory=set)
     told: bool = field(init=False, default=False)
     _making: Lock = field(init=False, default_factory=Lock)
 
@@ -107,17 +110,23 @@ class Calibration:
 
     def _precision(self, precision: Precision) -> PrecisionTable:
         regression = self.regression(precision)
-        held_out = scattered(self.arithmetic, self.effort.held_out, rng=np.random.default_rng(self.effort.seed))
-        return tabulate(regression, self._observe(held_out, HELD_OUT, precision))
+        drawn = self._unknown(DRAWS * self.effort.held_out, precision, seed=self.effort.seed)
+        return tabulate(regression, self._observe(drawn[: self.effort.held_out], HELD_OUT, precision))
+
+    def _unknown(self, count: int, precision: Precision, *, seed: int | tuple[int, int]) -> list[dict[str, int]]:
+        """Of so many that are drawn, the recipes that the table has not learnt from; all, where it has from all."""
+        drawn = scattered(self.arithmetic, count, rng=np.random.default_rng(seed))
+        by_id = {plain(kept, precision).id: kept for kept in drawn}
+        return [kept for recipe, kept in by_id.items() if recipe not in self.learnt] or drawn
 
     def regression(self, precision: Precision) -> Regression:
         """What one precision's latencies follow, as sure as the effort wants it. Raises StageError as `run`."""
         seen = self._observe([{}], "sweep", precision)
         if self.effort.sweeps:
             seen += self._observe(sweeps(self.arithmetic), "sweep", precision)
-        pool = scattered(self.arithmetic, POOL, rng=np.random.default_rng(self.effort.seed + 1))
         regression, joint = self._fit(seen), 0
         while joint < self.effort.most:
+            pool = self._unknown(POOL, precision, seed=(self.effort.seed + 1, joint))
             recipes, worst = informative(regression, pool, self.effort.together - self.effort.scattered)
             if worst <= (wanted := self.effort.tolerance_percent):
                 break
@@ -146,6 +155,8 @@ class Calibration:
             left -= len(found)
             if len(found) == self.effort.together and not self.told:
                 self._estimate((time.monotonic() - began) / len(found) / self.evaluator.device.at_once)
+        if purpose != HELD_OUT:
+            self.learnt.update(recipe.id for recipe in recipes)
         return [self.known[recipe.id] for recipe in recipes]
 
     def _rounds(self, rounds: Sequence[Sequence[Recipe]], purpose: Purpose) -> Iterator[list[Observation]]:
@@ -190,16 +201,17 @@ class Calibration:
         )
 
     def _settled(self, artifacts: Mapping[str, Artifact]) -> dict[str, Measurement]:
+        wanted = {**artifacts, **{f"{REFERENCE} {n}": self.evaluator.reference for n in range(1, DENSE_MODELS)}}
         for _ in range(ATTEMPTS - 1):  # minutes of work should not be lost to a busy moment
             with contextlib.suppress(StageError):
-                return self.evaluator.time(artifacts, self.policy)
-        return self.evaluator.time(artifacts, self.policy)
+                return self.evaluator.time(wanted, self.policy)
+        return self.evaluator.time(wanted, self.policy)
 
 
 def _observation(
     recipe: Recipe, purpose: Purpose, timed: Mapping[str, Measurement], again: Mapping[str, Measurement] | None
 ) -> Observation:
-    found, reference_ms = timed[recipe.id], timed[REFERENCE].median_ms
+    found, reference_ms = timed[recipe.id], _dense_ms(timed)
     return Observation(
         recipe=recipe,
         purpose=purpose,
@@ -209,8 +221,13 @@ def _observation(
         latency_ms=found.median_ms,
         reference_ms=reference_ms,
         disturbed=found.disturbed,
-        again=again[recipe.id].median_ms / again[REFERENCE].median_ms if again else None,
+        again=again[recipe.id].median_ms / _dense_ms(again) if again else None,
     )
+
+
+def _dense_ms(timed: Mapping[str, Measurement]) -> float:
+    """The mean over the dense models of a round."""
+    return float(np.mean([one.median_ms for name, one in timed.items() if name.startswith(REFERENCE)]))
 
 
 def arithmetic(evaluator: Evaluator, space: BoundSpace) -> Arithmetic:

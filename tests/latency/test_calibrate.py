@@ -72,6 +72,15 @@ def test_some_recipes_are_drawn_from_everywhere(quick: dict[str, str], cache: Pa
     assert {plain(kept, precision).id for kept in drawn for precision in ("fp32", "int8")} <= timed
 
 
+def test_no_table_is_judged_by_what_it_learnt_from(quick: dict[str, str], cache: Path) -> None:
+    table = calibrated(quick, Stop())
+    learnt = {one.recipe.id for one in table.observations if one.purpose != "held-out"}
+    for precision in ("fp32", "int8"):
+        judged = [one.recipe for one in table.tables[precision].held_out]
+        assert len(set(judged)) == EFFORT.held_out
+        assert not learnt & set(judged)
+
+
 def test_a_torn_observation_is_timed_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (tmp_path / "abc.json").write_text('{"recipe": ')

@@ -1,6 +1,6 @@
 """The table finds the truth from noisy whole models, and knows how sure it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -71,6 +71,22 @@ def test_a_saving_is_found_that_the_noise_of_one_measurement_hides() -> None:
         assert deviation < 0.006
         errors.append(abs(saves - (truth({}) - truth({name: units}))))
     assert np.mean(errors) < 0.0025, "one paired measurement is off by 0.0045 on average"
+
+
+def test_what_a_round_is_wrong_by_as_a_whole_does_not_pass_for_savings() -> None:
+    rng = np.random.default_rng(6)
+    recipes = [{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 40, rng=rng)]
+    off = 1 + 0.01 * rng.standard_normal(-(-len(recipes) // 8)).repeat(8)[: len(recipes)]
+    seen = [observation(kept, truth(kept) * by, noise=0.0005) for kept, by in zip(recipes, off, strict=True)]
+    new = scattered(ARITHMETIC, 40, rng=rng)
+    told = np.array([truth(kept) for kept in new])
+
+    def error(references: Sequence[float]) -> float:
+        timed = [one.model_copy(update={"reference_ms": ms}) for one, ms in zip(seen, references, strict=True)]
+        regression = fit(ARITHMETIC, timed, recipes)
+        return float(np.abs(regression.predict(regression.features(new))[0] / told - 1).mean())
+
+    assert error(off.tolist()) < 0.7 * error(np.linspace(1, 2, len(recipes)).tolist())
 
 
 def test_groups_that_meet_are_not_counted_twice() -> None:
