@@ -180,6 +180,7 @@ def test_a_calibration_times_recipes_on_all(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     effort = Effort(tolerance_percent=50, most=4, held_out=12, together=4, block_ms=1)
     table = calibrate(configure(**quick), observer=Silent(), effort=effort)
-    assert {len(one.held_out) for one in table.tables.values()} == {12}
+    held_out = {len(one.held_out) for one in table.tables.values()}
+    assert held_out == {9}, "all but the dense model and six that are cut alone"
     assert bench.most >= 2
     assert bench.most_of_one == 1
