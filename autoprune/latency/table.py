@@ -19,7 +19,8 @@ class Observation(Strict):
 
     Attributes:
         purpose: ``sweep`` cuts one group alone, ``joint`` many at once, ``held-out`` is for the bias alone.
-        share: its latency divided by that of the dense FP32 model in the same minute.
+        share: its latency divided by ``reference_ms``, which the dense FP32 model took in the same round of recipes; so
+            recipes of one round have one in common.
         low, high: the 95 % interval of the share, from that of the latency.
         again: the share when it was timed once more, which only a held-out recipe is: two measurements of one recipe
             tell what a measurement is worth.
