@@ -165,25 +165,58 @@ class View(nn.Module):
         return x.view(x.shape[0], -1)
 
 
-@pytest.mark.parametrize("pool", [View(), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())])
-def test_training_is_the_same_in_either_layout(pool: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+class Single(nn.Module):
+    """Refuses what is not in single precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.towards = nn.Parameter(torch.ones(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)).lerp(self.towards, 0.25)
+
+
+def distilled(graph: PrunableGraph, inputs: Tensor) -> nn.Module:
+    net = graph.module()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(0.5)
+    recipe = Recipe(recover=("distil",), epochs=4)
+    recovery("distil").recover(net, Reference(dense=graph.module()), task_of(inputs, batch=16), recipe)
+    return net
+
+
+MEAN = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@pytest.mark.parametrize(("pool", "layout"), [(View(), torch.contiguous_format), (MEAN, torch.channels_last)])
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_training_is_the_same_in_each_mode(
+    pool: nn.Module, layout: torch.memory_format, bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     inputs = torch.randn(64, 3, 8, 8)
-    head = nn.Sequential(pool, nn.LazyLinear(4))
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), head).eval()
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), pool, nn.LazyLinear(4)).eval()
     model(inputs[:2])
     graph = PrunableGraph.capture(model, (inputs[:2],))
+    monkeypatch.setattr(_training, "has_bfloat16", lambda: bfloat16)
+    assert _training._mode(graph.module(), task_of(inputs)) == (layout, bfloat16)
+    net = distilled(graph, inputs)
+    assert all(parameter.is_contiguous() and parameter.dtype == torch.float32 for parameter in net.parameters())
+    monkeypatch.setattr(_training, "_mode", lambda model, task: (torch.contiguous_format, False))
+    close = {"rtol": 0.05, "atol": 5e-3} if bfloat16 else {"rtol": 1e-3, "atol": 1e-4}
+    torch.testing.assert_close(dict(net.state_dict()), dict(distilled(graph, inputs).state_dict()), **close)
 
-    def trained() -> nn.Module:
-        net = graph.module()
-        recipe = Recipe(recover=("distil",), epochs=4)
-        recovery("distil").recover(net, Reference(dense=graph.module()), task_of(inputs, batch=16), recipe)
-        return net
 
-    net = trained()
-    assert all(parameter.is_contiguous() for parameter in net.parameters())
-    monkeypatch.setattr(_training, "_layout", lambda model, task: torch.contiguous_format)
-    torch.testing.assert_close(dict(net.state_dict()), dict(trained().state_dict()), rtol=1e-3, atol=1e-4)
+def test_what_cannot_be_computed_in_bfloat16_is_trained_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = torch.randn(64, 3, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), Single()).eval()
+    graph = PrunableGraph.capture(model, (inputs[:2],))
+    monkeypatch.setattr(_training, "has_bfloat16", lambda: True)
+    assert _training._mode(graph.module(), task_of(inputs)) == (torch.channels_last, False)
+    before, dense = state(graph.module()), graph.module()
+    assert divergence(distilled(graph, inputs), dense, inputs) < 0.5
+    assert same(before, dense.state_dict())
 
 
 def test_training_without_epochs_or_data_is_refused(digits: Digits) -> None:

@@ -35,7 +35,7 @@ class Distillation:
 
         def loss(outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
             with torch.no_grad():
-                soft = teacher(*inputs)
+                soft = teacher(*inputs).float()
             own = task.loss(outputs, targets)
             return self.share * divergence(outputs, soft, self.temperature) + (1 - self.share) * own
 
