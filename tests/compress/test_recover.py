@@ -119,8 +119,23 @@ def test_the_divergence_of_soft_targets() -> None:
     assert distil.divergence(student, teacher, 2.0).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_mixed_samples_lie_between_two_of_the_batch() -> None:
+    torch.manual_seed(0)
+    images, scales = torch.eye(5), torch.arange(5.0)
+    seen, seen_scales = distil.mixed((images, scales))
+    assert not torch.equal(seen, images)
+    assert torch.allclose(seen.sum(1), torch.ones(5))  # shares of two samples, the same two in both inputs
+    assert torch.allclose(seen @ scales, seen_scales)
+    assert ((seen > 0).sum(1) <= 2).all()
+
+
+def test_token_numbers_are_not_mixed() -> None:
+    tokens, mask = torch.arange(6).reshape(3, 2), torch.ones(3, 2)
+    assert distil.mixed((tokens, mask))[0] is tokens
+
+
 def test_distil_comes_closer_to_the_dense_model_without_any_label(digits: Digits) -> None:
-    task = replace(digits.task, loss=lambda outputs, targets: outputs.sum() * 0)
+    task = replace(digits.task, loss=lambda outputs, targets: pytest.fail("labels were used"))
     saliencies = Saliencies(digits.graph, task)
     dense = digits.graph.module()
     cut = compress(digits.graph, digits.half(), task=digits.task, saliencies=saliencies)

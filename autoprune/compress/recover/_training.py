@@ -17,14 +17,24 @@ if TYPE_CHECKING:
     from autoprune.recipe import Recipe
     from autoprune.task import Batch, Task
 
-    Loss = Callable[[Tensor, tuple[Tensor, ...], Tensor], Tensor]
+    Inputs = tuple[Tensor, ...]
+    Loss = Callable[[Tensor, Inputs, Tensor], Tensor]
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 SGD_RATE, ADAMW_RATE = 0.01, 5e-4
 
 
-def train(model: nn.Module, task: Task, recipe: Recipe, loss: Loss) -> None:
+def train(
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    loss: Loss,
+    *,
+    view: Callable[[Inputs], Inputs] = lambda inputs: inputs,
+) -> None:
     """Train for ``recipe.epochs`` over ``task.train`` with ``loss(outputs, inputs, targets)``; ends in evaluation mode.
+
+    Inputs are what ``view`` makes of the task's.
 
     Models with BatchNorm take SGD with Nesterov momentum, others AdamW; the learning rate falls to zero along a
     cosine (Loshchilov and Hutter 2017). Norms and biases do not decay. Images and weights lie channels last where the
@@ -44,7 +54,7 @@ def train(model: nn.Module, task: Task, recipe: Recipe, loss: Loss) -> None:
     rate = optimizer.param_groups[0]["lr"]
     with seeded(recipe.seed):
         for step, (images, targets) in zip(range(steps), _forever(task), strict=False):
-            inputs = _laid_out(as_inputs(images), layout)
+            inputs = _laid_out(view(as_inputs(images)), layout)
             for group in optimizer.param_groups:
                 group["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
@@ -83,7 +93,7 @@ def has_bfloat16() -> bool:
     return bool(capabilities.get("avx512_bf16"))
 
 
-def _laid_out(inputs: tuple[Tensor, ...], layout: torch.memory_format) -> tuple[Tensor, ...]:
+def _laid_out(inputs: Inputs, layout: torch.memory_format) -> Inputs:
     return tuple(value.contiguous(memory_format=layout) if value.ndim == 4 else value for value in inputs)
 
 

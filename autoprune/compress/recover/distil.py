@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Distillation:
-    """Training on ``share * T^2 * KL(dense || model) + (1 - share) * task.loss`` at temperature T.
+    """Training on ``T^2 * KL(dense || model)`` at temperature T, on mixtures of two samples each; labels are not used.
 
-    Source: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network".
+    Both models see the same mixture: the dense one knows its training samples by heart, and says more about what it
+    has not seen.
+
+    Sources: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network"; Beyer et al. 2022,
+    "Knowledge distillation: A good teacher is patient and consistent".
     """
 
     name: str = "distil"
-    description: str = "train on the dense model's soft targets and the task's loss"
+    description: str = "train on the dense model's soft targets, without labels"
     temperature: float = 4.0
-    share: float = 0.9
 
     def recover(self, model: nn.Module, reference: Reference, task: Task, recipe: Recipe) -> None:
         """See `Recovery.recover`; outputs are logits, classes last. Fails as ``diverged`` like `FineTuning`."""
@@ -36,10 +39,22 @@ class Distillation:
         def loss(outputs: Tensor, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
             with torch.no_grad():
                 soft = teacher(*inputs).float()
-            own = task.loss(outputs, targets)
-            return self.share * divergence(outputs, soft, self.temperature) + (1 - self.share) * own
+            return divergence(outputs, soft, self.temperature)
 
-        train(model, task, recipe, loss)
+        train(model, task, recipe, loss, view=mixed)
+
+
+def mixed(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Each sample mixed with another of its batch, by a share drawn from [0, 1]; as they are where one is of integers.
+
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization".
+    """
+    import torch
+
+    if not all(value.is_floating_point() for value in inputs):
+        return inputs
+    share, order = torch.rand(()), torch.randperm(len(inputs[0]))
+    return tuple(torch.lerp(value, value[order], share) for value in inputs)
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
