@@ -6,7 +6,7 @@ recovery, export (a cut in the graph is the cut model: checked for every choice 
 timing. What differs is who chooses the channels:
 
 - ``guided``: autoprune. Its tables are made anew within its seconds, which analysis and probing count towards too.
-  ``guided to 2x`` is told so, by ``--min-speedup 2``; without a goal, what loses 15 % of its accuracy counts for nothing.
+  ``guided to 2x`` is told so, by ``--min-speedup 2``; without a goal, what loses 15 % of its accuracy does not count.
 - ``optuna-tpe``, ``optuna-nsga2``, ``optuna-random``: Optuna's samplers with their defaults over the same space.
 - ``torch-pruning IMPORTANCE uniform|global``: see ``_peers.py``. Each has all of the seconds, and none of the analysis.
 
