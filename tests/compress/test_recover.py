@@ -129,6 +129,16 @@ def test_mixed_samples_lie_between_two_of_the_batch() -> None:
     assert ((seen > 0).sum(1) <= 2).all()
 
 
+@pytest.mark.parametrize(("epochs", "mixes"), [(0.5, False), (1.0, True)])
+def test_only_patient_distillation_mixes(epochs: float, mixes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    monkeypatch.setattr(distil, "mixed", lambda inputs: seen.extend(inputs) or inputs)
+    graph = PrunableGraph.capture(linear_pair().eval(), (torch.randn(2, 6),), prove=False)
+    recipe = Recipe(recover=("distil",), epochs=epochs)
+    recovery("distil").recover(graph.module(), Reference(graph.module()), task_of(torch.randn(32, 6), batch=8), recipe)
+    assert bool(seen) is mixes
+
+
 def test_token_numbers_are_not_mixed() -> None:
     tokens, mask = torch.arange(6).reshape(3, 2), torch.ones(3, 2)
     assert distil.mixed((tokens, mask))[0] is tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING
 
 from autoprune.compress.batches import as_inputs, seeded
@@ -30,7 +30,7 @@ def train(
     recipe: Recipe,
     loss: Loss,
     *,
-    view: Callable[[Inputs], Inputs] = lambda inputs: inputs,
+    view: Callable[[Inputs], Inputs] = tuple,
 ) -> None:
     """Train for ``recipe.epochs`` over ``task.train`` with ``loss(outputs, inputs, targets)``; ends in evaluation mode.
 
@@ -89,7 +89,7 @@ def has_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16 (AVX-512 BF16, AMX); one that emulates it is slower than in FP32."""
     import torch
 
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 and 2.10 have none
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions lack it
     return bool(capabilities.get("avx512_bf16"))
 
 
