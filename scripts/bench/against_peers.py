@@ -165,7 +165,7 @@ def contenders(only: str) -> Iterator[Contender]:
     """Those whose names match one of the patterns."""
     known = [Contender("guided", random=True, pays_analysis=True, run=partial(guided, goals=Goals()))]
     known += [
-        Contender(told_of(s), random=True, pays_analysis=True, run=partial(guided, goals=Goals(min_speedup=s)))
+        Contender(with_goal(s), random=True, pays_analysis=True, run=partial(guided, goals=Goals(min_speedup=s)))
         for s in SPEEDUPS
     ]
     known += [
@@ -186,7 +186,7 @@ def contenders(only: str) -> Iterator[Contender]:
     return (one for one in known if any(fnmatch.fnmatch(one.name, pattern) for pattern in only.split(",")))
 
 
-def told_of(speedup: float) -> str:
+def with_goal(speedup: float) -> str:
     """The name of the contender that has this goal."""
     return f"guided to {speedup:g}x"
 
@@ -237,7 +237,7 @@ def told(
     for peer, s in itertools.product(("optuna", "torch-pruning"), SPEEDUPS):
         theirs = [cells[s]["mean"] for name, cells in results.items() if name.startswith(peer)]
         best = max((mean for mean in theirs if mean is not None), default=None)
-        for name in ("guided", told_of(s)):
+        for name in ("guided", with_goal(s)):
             ours = results[name][s]["mean"] if name in results else None
             if ours is not None and best is not None:
                 label = f"{model} {space} {s:g}x: points that {name} is ahead of the best {peer}"

@@ -25,12 +25,7 @@ SGD_RATE, ADAMW_RATE = 0.01, 5e-4
 
 
 def train(
-    model: nn.Module,
-    task: Task,
-    recipe: Recipe,
-    loss: Loss,
-    *,
-    view: Callable[[Inputs], Inputs] = tuple,
+    model: nn.Module, task: Task, recipe: Recipe, loss: Loss, *, view: Callable[[Inputs], Inputs] = tuple
 ) -> None:
     """Train for ``recipe.epochs`` over ``task.train`` with ``loss(outputs, inputs, targets)``; ends in evaluation mode.
 
@@ -39,7 +34,7 @@ def train(
     Models with BatchNorm take SGD with Nesterov momentum, others AdamW; the learning rate falls to zero along a
     cosine (Loshchilov and Hutter 2017). Norms and biases do not decay. Images and weights lie channels last where the
     model computes so: on a CPU, ResNets then take a fifth less time, and compute the same up to rounding. Where the CPU
-    has instructions for bfloat16 too, passes are computed in it, weights and loss in FP32 (`torch.autocast`).
+    has instructions for bfloat16 too, passes are computed in it, with weights and outputs in FP32 (`torch.autocast`).
 
     Raises:
         StageError: ``diverged`` when the loss is no longer finite; ``no_epochs`` when the recipe has none.
@@ -86,7 +81,7 @@ def _mode(model: nn.Module, task: Task) -> tuple[torch.memory_format, bool]:
 
 
 def has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16 (AVX-512 BF16, AMX); one that emulates it is slower than in FP32."""
+    """Whether this CPU multiplies in bfloat16 (AVX-512 BF16, AMX); others emulate it."""
     import torch
 
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions lack it
