@@ -5,7 +5,8 @@ time are spent: its process with all threads and children. All start with the de
 recovery, export (a cut in the graph is the cut model: checked for every choice of Torch-Pruning), quantisation and
 timing. What differs is who chooses the channels:
 
-- ``guided``: autoprune. Its tables are made anew within its seconds, which analysis and probing count towards too.
+- ``guided``: autoprune. Its tables are made anew within its seconds, which analysis and probing count towards too;
+  they are those of a search of 40 trials, the default.
   ``guided to 2x`` is told so, by ``--min-speedup 2``; without a goal, what loses 15 % of its accuracy does not count.
 - ``optuna-tpe``, ``optuna-nsga2``, ``optuna-random``: Optuna's samplers with their defaults over the same space.
 - ``torch-pruning IMPORTANCE uniform|global``: see ``_peers.py``. Each has all of the seconds, and none of the analysis.
@@ -39,7 +40,7 @@ from _peers import CLASSES, TorchPruning
 from _rivals import SPEEDUPS, Budgeted, Cell, Rival, SpentError, cell, cpu_seconds, exported, retimed, scored
 
 from autoprune import engine
-from autoprune.engine import Silent
+from autoprune.engine import SearchConfig, Silent
 from autoprune.engine.loop import run_trials
 from autoprune.engine.prepare import Prepared, prepare
 from autoprune.engine.screen import Screening
@@ -52,6 +53,7 @@ from autoprune.study import Ledger, RunDirectory
 
 BN_ALONE = RecoverChoice(methods=("bn",))
 SPACES = ("widths", "bn", "fp32", "default")
+TRIALS = SearchConfig.model_fields["trials"].default
 QUICK = "guided,optuna-tpe,torch-pruning magnitude-l2 *"
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "optuna-tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
@@ -193,7 +195,8 @@ def with_goal(speedup: float) -> str:
 
 def guided(prepared: Prepared, evaluator: Budgeted, *, goals: Goals) -> None:
     """As the engine runs a search with strategy ``guided``."""
-    tables = measure_tables(prepared, evaluator, Silent())
+    asked = prepared.config.model_copy(update={"trials": TRIALS})
+    tables = measure_tables(replace(prepared, config=asked), evaluator, Silent())
     search = strategy("guided").begin(prepared.space, seed=prepared.config.seed, tables=tables, goals=goals)
     ledger = Ledger(RunDirectory.create(evaluator.work / "run"), prepared.objectives, search.suggest)
     screen = Screening(tables, ledger.records)
