@@ -232,7 +232,7 @@ def told(
     results: Mapping[str, Mapping[float, Cell]],
     tried: Mapping[str, Sequence[Budgeted]],
 ) -> None:
-    """One row for each contender, and how far ahead of the best peer ``guided`` is."""
+    """One row for each contender, and how far ahead of the best peer ``guided`` is, told that speed-up if it can be."""
     for name, cells in results.items():
         candidates = fmean(scored(evaluator) for evaluator in tried[name])
         at = {f"{s:g}x": found for s, found in cells.items()}
@@ -240,11 +240,11 @@ def told(
     for peer, s in itertools.product(("optuna", "torch-pruning"), SPEEDUPS):
         theirs = [cells[s]["mean"] for name, cells in results.items() if name.startswith(peer)]
         best = max((mean for mean in theirs if mean is not None), default=None)
-        for name in ("guided", with_goal(s)):
-            ours = results[name][s]["mean"] if name in results else None
-            if ours is not None and best is not None:
-                label = f"{model} {space} {s:g}x: points that {name} is ahead of the best {peer}"
-                bench.figure(label, ours - best, goal=">= 0")
+        name = with_goal(s) if with_goal(s) in results else "guided"
+        ours = results[name][s]["mean"] if name in results else None
+        if ours is not None and best is not None:
+            label = f"{model} {space} {s:g}x: points that {name} is ahead of the best {peer}"
+            bench.figure(label, ours - best, goal=">= 0")
 
 
 @contextmanager
