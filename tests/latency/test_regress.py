@@ -89,6 +89,25 @@ def test_what_a_round_is_wrong_by_as_a_whole_does_not_pass_for_savings() -> None
     assert error(off.tolist()) < 0.7 * error(np.linspace(1, 2, len(recipes)).tolist())
 
 
+def test_shares_are_those_of_the_round_in_which_the_dense_model_was_least_disturbed() -> None:
+    rng = np.random.default_rng(7)
+    recipes = [{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 40, rng=rng)]
+    slower = (1 + rng.uniform(0, 0.07, -(-len(recipes) // 8))).repeat(8)[: len(recipes)]
+    slower[:8] = 1.0
+    shares = [truth(kept) * by ** -(0.6 * (1 - truth(kept))) for kept, by in zip(recipes, slower, strict=True)]
+    seen = [observation(kept, share, noise=0.0005) for kept, share in zip(recipes, shares, strict=True)]
+    new = scattered(ARITHMETIC, 40, rng=rng)
+    told = np.array([truth(kept) for kept in new])
+
+    def bias(references: Sequence[float]) -> float:
+        timed = [one.model_copy(update={"reference_ms": ms}) for one, ms in zip(seen, references, strict=True)]
+        regression = fit(ARITHMETIC, timed, recipes)
+        return float((regression.predict(regression.features(new))[0] / told - 1).mean())
+
+    assert bias([1.0] * len(recipes)) < -0.005, "where the table cannot know, it is of the average round"
+    assert abs(bias(slower.tolist())) < 0.002
+
+
 def test_groups_that_meet_are_not_counted_twice() -> None:
     rng = np.random.default_rng(2)
     regression = learnt([{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 40, rng=rng)], noise=0.001)
