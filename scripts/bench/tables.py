@@ -4,17 +4,18 @@ Digits, and the CIFAR-10 ResNets where AUTOPRUNE_CIFAR10 names their folder (see
 anew: the cache of earlier tables is not used. The first row of a model and precision is a calibration as users get it;
 those below it go on with more joint recipes, to show what more minutes are worth.
 
-The unseen recipes are timed longer than those that the table is made of, twice. ``floor_percent`` is half of what the
-two differ by: the error that a table without any would show on this machine at this hour. ``moved_percent`` is by how
-much the shares of the same recipes have moved meanwhile: they were timed for the first time when the table was made.
+The unseen recipes are timed longer than those that the table is made of, once before the calibration and once after
+it: a table is of the minutes in which it was made, and shares move. ``floor_percent`` is half of what the two differ
+by, on average and at worst: the error that a table without any would show on this machine at this hour.
+``moved_percent`` is by how much the shares were higher afterwards.
 """
 
-import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +25,19 @@ from scipy.stats import kendalltau
 from autoprune import engine
 from autoprune.devices.steadiness import REFERENCE
 from autoprune.engine import SearchConfig, Silent
-from autoprune.engine.prepare import prepare
+from autoprune.engine.prepare import Prepared, prepare
 from autoprune.evaluate import Evaluator
-from autoprune.hardware import TimingPolicy
-from autoprune.latency import Effort, LatencyTable
+from autoprune.hardware import Precision, TimingPolicy
+from autoprune.latency import Calibration, Effort, Store, arithmetic, kept_units
+from autoprune.latency.calibrate import plain
+from autoprune.latency.plan import scattered
 from autoprune.recipe import Recipe
 
-HELD_OUT = 40
+UNSEEN, SEED = 40, 1234  # the seed is none of those that a calibration draws with
 MORE = (120,)  # joint recipes
 LONGER = TimingPolicy(warmup_ms=20.0, blocks=15, block_ms=20.0, settle_percent=5.0)
 TOGETHER = 8
-Shares = dict[str, tuple[float, float]]  # recipe id -> shares of the dense FP32 model's latency
+Unseen = Mapping[Precision, Sequence[Recipe]]
 
 
 def run(bench: Bench) -> None:
@@ -52,20 +55,22 @@ def run(bench: Bench) -> None:
 def measured(bench: Bench, name: str, config: SearchConfig) -> None:
     """One model's tables, from nothing; the seconds are those of a calibration as users get it."""
     effort = Effort(held_out=4, most=4, tolerance_percent=50.0) if bench.quick else Effort()
-    with an_empty_cache():
+    with an_empty_cache(), tempfile.TemporaryDirectory() as work:
+        prepared = prepare(config, Silent())
+        evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=Path(work))
+        unseen = drawn(prepared, evaluator, 4 if bench.quick else UNSEEN)
+        before = timed_longer(evaluator, unseen, seed=1)
         began = time.monotonic()
-        table = engine.calibrate(config, observer=Silent(), effort=effort)
+        engine.calibrate(config, observer=Silent(), effort=effort)
         seconds = time.monotonic() - began
         bench.figure(f"{name}: seconds, both precisions, unseen recipes too", seconds, goal="<= 180")
         bench.say(f"{name}: {seconds:.0f} s")
-        if not bench.quick:
-            effort = dataclasses.replace(effort, held_out=HELD_OUT)
-            table = engine.calibrate(config, observer=Silent(), effort=effort)
-        longer = timed_longer(config, table)
-        told(bench, name, table, longer, goals=True)
-        for most in () if bench.quick else MORE:
-            effort = dataclasses.replace(effort, most=most, tolerance_percent=0.0)
-            told(bench, name, engine.calibrate(config, observer=Silent(), effort=effort), longer, goals=False)
+        twice = {recipe: (share, before[recipe]) for recipe, share in timed_longer(evaluator, unseen, seed=2).items()}
+        more = () if bench.quick else tuple(replace(effort, most=most, tolerance_percent=0.0) for most in MORE)
+        for how in (effort, *more):
+            table = Calibration(evaluator, prepared.space, Store.of(prepared.device, evaluator.reference), how)
+            for precision, recipes in unseen.items():
+                told(bench, name, precision, table, recipes, twice, goals=how is effort)
 
 
 @contextmanager
@@ -81,21 +86,25 @@ def an_empty_cache() -> Iterator[None]:
             os.environ.update({} if before is None else {"XDG_CACHE_HOME": before})
 
 
-def timed_longer(config: SearchConfig, table: LatencyTable) -> Shares:
-    """The unseen recipes, twice, each time beside others than before."""
-    prepared, found = prepare(config, Silent()), dict[str, list[float]]()
-    unseen = [one.recipe for one in table.observations if one.purpose == "held-out"]
-    with tempfile.TemporaryDirectory() as work:
-        evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=Path(work))
-        for seed in (1, 2):
-            order = np.random.default_rng(seed).permutation(len(unseen))
-            for start in range(0, len(unseen), TOGETHER):
-                for recipe, share in shares(evaluator, [unseen[n] for n in order[start : start + TOGETHER]]).items():
-                    found.setdefault(recipe, []).append(share)
-    return {recipe: (one, other) for recipe, (one, other) in found.items()}
+def drawn(prepared: Prepared, evaluator: Evaluator, count: int) -> Unseen:
+    """The same recipes of all sizes in each precision."""
+    kept = scattered(arithmetic(evaluator, prepared.space), count, rng=np.random.default_rng(SEED))
+    return {
+        precision: list({recipe.id: recipe for recipe in (plain(one, precision) for one in kept)}.values())
+        for precision in prepared.space.precisions
+    }
 
 
-def shares(evaluator: Evaluator, recipes: list[Recipe]) -> dict[str, float]:
+def timed_longer(evaluator: Evaluator, unseen: Unseen, *, seed: int) -> dict[str, float]:
+    """The share of every unseen recipe, timed beside others for every seed."""
+    recipes = [recipe for some in unseen.values() for recipe in some]
+    order, found = np.random.default_rng(seed).permutation(len(recipes)), dict[str, float]()
+    for start in range(0, len(recipes), TOGETHER):
+        found |= shares(evaluator, [recipes[n] for n in order[start : start + TOGETHER]])
+    return found
+
+
+def shares(evaluator: Evaluator, recipes: Sequence[Recipe]) -> dict[str, float]:
     """Recipe id -> share of the dense FP32 model's latency, timed beside each other and three dense models."""
     artifacts = {recipe.id: evaluator.sketch(recipe) for recipe in recipes}
     dense = {f"{REFERENCE} {n}": evaluator.reference for n in (2, 3)}
@@ -104,36 +113,43 @@ def shares(evaluator: Evaluator, recipes: list[Recipe]) -> dict[str, float]:
     return {recipe: float(timed[recipe].median_ms / dense_ms) for recipe in artifacts}
 
 
-def told(bench: Bench, name: str, table: LatencyTable, longer: Shares, *, goals: bool) -> None:
-    """Rows, and figures where there are goals."""
-    for precision, one in table.tables.items():
-        timed = [o for o in table.observations if o.recipe.precision == precision]
-        unseen = [given for given in one.held_out if given.recipe in longer]  # more joint recipes may have seen others
-        predicted = np.array([given.predicted for given in unseen])
-        twice = np.array([longer[given.recipe] for given in unseen])
-        measured = twice.mean(axis=1)
-        error = 100 * (predicted / measured - 1)
-        found = {
-            "MAPE (%)": (float(np.abs(error).mean()), "<= 0.5"),
-            "worst (%)": (float(np.abs(error).max()), "<= 1.5"),
-            "Kendall tau": (float(kendalltau(predicted, measured).statistic), ">= 0.97"),
-        }
-        bench.row(
-            model=name,
-            precision=precision,
-            dense_ms=one.dense_share * table.dense_ms,
-            alone=sum(o.purpose == "sweep" for o in timed),
-            joint=sum(o.purpose == "joint" for o in timed),
-            unseen=len(measured),
-            **{figure: value for figure, (value, _) in found.items()},
-            mean_percent=float(error.mean()),
-            floor_percent=float((100 * np.abs(twice[:, 0] - twice[:, 1]) / measured).mean() / 2),
-            moved_percent=float(100 * (measured / [given.measured for given in unseen] - 1).mean()),
-            mape_as_told=one.bias.mape_percent,
-            disturbed=sum(o.disturbed for o in timed),
-        )
-        for figure, (value, goal) in found.items() if goals else ():
-            bench.figure(f"{name} {precision}: {figure}", value, goal=goal)
+def told(
+    bench: Bench,
+    name: str,
+    precision: Precision,
+    table: Calibration,
+    recipes: Sequence[Recipe],
+    twice: Mapping[str, tuple[float, float]],
+    *,
+    goals: bool,
+) -> None:
+    """A row, and figures where there are goals. What is not known of the table yet is measured."""
+    regression = table.regression(precision)
+    unseen = [recipe for recipe in recipes if recipe.id not in table.learnt]
+    predicted, _ = regression.predict(regression.features([kept_units(recipe) for recipe in unseen]))
+    after, before = np.array([twice[recipe.id] for recipe in unseen]).T
+    actual = (after + before) / 2
+    error, floor = 100 * (predicted / actual - 1), 50 * np.abs(after - before) / actual
+    found = {
+        "MAPE (%)": (float(np.abs(error).mean()), "<= 0.5"),
+        "worst (%)": (float(np.abs(error).max()), "<= 1.5"),
+        "Kendall tau": (float(kendalltau(predicted, actual).statistic), ">= 0.97"),
+    }
+    learnt = [one for one in table.known.values() if one.recipe.precision == precision and one.purpose != "held-out"]
+    bench.row(
+        model=name,
+        precision=precision,
+        joint=sum(one.purpose == "joint" for one in learnt),
+        unseen=len(unseen),
+        **{figure: value for figure, (value, _) in found.items()},
+        mean_percent=float(error.mean()),
+        floor_percent=float(floor.mean()),
+        floor_worst_percent=float(floor.max()),
+        moved_percent=float(100 * (after / before - 1).mean()),
+        disturbed=sum(one.disturbed for one in learnt),
+    )
+    for figure, (value, goal) in found.items() if goals else ():
+        bench.figure(f"{name} {precision}: {figure}", value, goal=goal)
 
 
 if __name__ == "__main__":
