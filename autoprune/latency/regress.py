@@ -53,7 +53,7 @@ INTERPLAYS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0.0)
 NOISES = (0.004, 0.01, 0.02)  # of the share: sessions differ by so much even where one interval is narrower
 NOISE = NOISES[0]  # on a quiet machine
 BETWEEN = (0.0, 0.002, 0.004, 0.008)  # of the share: rounds differ by so much
-CONTENTION = 0.7  # of what the dense model is slower by, at most: so much less is a small part of it
+CONTENTION = 0.7  # standard deviation: of what the dense model is slower by, so much less is a small part of it
 
 
 class Regression:
@@ -161,12 +161,13 @@ def fit(arithmetic: Arithmetic, observations: Sequence[Observation], kept: Seque
     low, shares, high = np.array([(one.low, one.share, one.high) for one in observations]).T
     references = np.array([one.reference_ms for one in observations])  # one of each round
     alike = np.outer(shares, shares) * (references[:, None] == references)
-    slower = CONTENTION * np.log(references / references.min()) * shares * (1 - shares)
+    lower = CONTENTION * np.log(references / references.min()) * shares * (1 - shares)
+    disturbed = np.outer(lower, lower)
     best: tuple[float, Regression] | None = None
     for interplay, unlike, noise, between in product(INTERPLAYS, UNLIKE, NOISES, BETWEEN):
         regression = Regression(arithmetic, observations[0].share, interplay=interplay, unlike=unlike)
         features, sure = regression.features(kept), deviations(low, shares, high, noise=noise)
-        likely = regression.learn(features, shares, sure, common=between**2 * alike + np.outer(slower, slower))
+        likely = regression.learn(features, shares, sure, common=between**2 * alike + disturbed)
         if best is None or likely > best[0]:
             best = likely, regression
     assert best is not None

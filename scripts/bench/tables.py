@@ -34,7 +34,7 @@ from autoprune.latency.plan import scattered
 from autoprune.recipe import Recipe
 
 UNSEEN, SEED = 40, 1234  # the seed is none of those that a calibration draws with
-MORE = (120,)  # joint recipes
+MORE = 120  # joint recipes
 LONGER = TimingPolicy(warmup_ms=20.0, blocks=15, block_ms=20.0, settle_percent=5.0)
 TOGETHER = 8
 Unseen = Mapping[Precision, Sequence[Recipe]]
@@ -66,8 +66,8 @@ def measured(bench: Bench, name: str, config: SearchConfig) -> None:
         bench.figure(f"{name}: seconds, both precisions, unseen recipes too", seconds, goal="<= 180")
         bench.say(f"{name}: {seconds:.0f} s")
         twice = {recipe: (share, before[recipe]) for recipe, share in timed_longer(evaluator, unseen, seed=2).items()}
-        more = () if bench.quick else tuple(replace(effort, most=most, tolerance_percent=0.0) for most in MORE)
-        for how in (effort, *more):
+        more = replace(effort, most=MORE, tolerance_percent=0.0)
+        for how in (effort,) if bench.quick else (effort, more):
             table = Calibration(evaluator, prepared.space, Store.of(prepared.device, evaluator.reference), how)
             for precision, recipes in unseen.items():
                 told(bench, name, precision, table, recipes, twice, goals=how is effort)
