@@ -69,17 +69,19 @@ class Arithmetic:
         return found
 
     def together(self, units: Array) -> Array:
-        """What a recipe cuts together, (recipes, 1 + `pairs`); 0 where only one group is cut.
+        """What a recipe cuts together, (recipes, 1 + `pairs` + `chained`); 0 where only one group is cut.
 
         First the square of the share of the work that is removed, without the squares of what each group removes by
-        itself; then for each pair the product of the fractions of their units.
+        itself; then for each pair the product of the fractions of their units; then whether both of a chain's link
+        are dropped.
         """
         share = np.array([0.0, *self.alone.values()])[self.columns(units)] / self.dense
         removed = 1 - self.work(units) / self.dense
         sizes = np.array([self.sizes[group] for group in self.levels], dtype=float)
         cut = 1 - units[:, self._varied] / sizes
-        one, other = self.pairs
-        return np.column_stack([removed**2 - (share**2).sum(axis=1), cut[:, one] * cut[:, other]])
+        (one, other), (first, second) = self.pairs, self.chained
+        dropped = cut[:, first] * cut[:, second] == 1
+        return np.column_stack([removed**2 - (share**2).sum(axis=1), cut[:, one] * cut[:, other], dropped])
 
     @cached_property
     def pairs(self) -> tuple[Integers, Integers]:
@@ -87,6 +89,12 @@ class Arithmetic:
         one, other = np.triu_indices(len(self.levels), 1)
         related = (other == one + 1) | (self.shared[one, other] > 0)
         return one[related], other[related]
+
+    @cached_property
+    def chained(self) -> tuple[Integers, Integers]:
+        """Groups with levels that can be dropped, counted in the order of all, each with the next of them."""
+        droppable = np.array([n for n, levels in enumerate(self.levels.values()) if not levels[0]], dtype=np.int64)
+        return droppable[:-1], droppable[1:]
 
     @cached_property
     def shared(self) -> Array:

@@ -8,10 +8,10 @@ The share of the dense model's latency that a recipe takes is modelled as::
 ``theta`` is what the group alone saves. ``ratio`` is how groups that meet in one operator temper each other, as its
 cost is a product of widths: the multiply-accumulates that this group's cut removes once the groups before it are cut,
 divided by what it removes alone. ``interplay``, between 0 and 1, is how much of the latency follows that arithmetic.
-``phi`` is what no arithmetic knows: a smaller model
-fits the caches better (one number for all cuts), between two neighbours that are both cut or dropped, conversions
-of layout go or come, and an operator in which two groups meet may follow their product less or more than others do
-(one for each pair).
+``phi`` is what no arithmetic knows: a smaller model fits the caches better (one number for all cuts), between two
+neighbours that are both cut, conversions of layout go or come, and an operator in which two groups meet may follow
+their product less or more than others do (one for each pair); what is prepared for residual branches in a row goes
+only where none is left to read it (one for each two of them).
 
 The prior says that a group saves time in proportion to its multiply-accumulates, give or take ``RATE_SPREAD`` for the
 model and again for each make of group (kind, units, arithmetic), that each width of a make is off that line by
@@ -38,7 +38,7 @@ from itertools import product
 
 import numpy as np
 
-from autoprune.latency.arithmetic import Arithmetic, Array, Kept
+from autoprune.latency.arithmetic import Arithmetic, Array, Integers, Kept
 from autoprune.latency.table import Observation
 
 Z95 = 1.96
@@ -72,10 +72,10 @@ class Regression:
         self.interplay = interplay
         self._column = {place: n for n, place in enumerate(arithmetic.places, 1)}
         expected = np.array([arithmetic.alone[place] / arithmetic.dense for place in arithmetic.places]) * dense_share
-        largest, (one, other) = arithmetic.largest, arithmetic.pairs
-        neighbours = NEIGHBOUR_SPREAD * np.sqrt(largest[one] * largest[other]) * (other == one + 1)
+        (one, other), link = arithmetic.pairs, arithmetic.chained
+        neighbours = _neighbours(arithmetic, one, other) * (other == one + 1)
         pairs = np.hypot(neighbours, MEETING_SPREAD * arithmetic.shared[one, other])
-        beyond = dense_share * np.append(CURVATURE_SPREAD, pairs)
+        beyond = dense_share * np.concatenate([[CURVATURE_SPREAD], pairs, _neighbours(arithmetic, *link)])
         self.mean: Array = np.concatenate([[dense_share], -expected, np.zeros(len(beyond))])
         self.covariance: Array = np.diag(np.concatenate([[0.5 * dense_share], np.zeros(len(expected)), beyond]) ** 2)
         self.covariance[1 : 1 + len(expected), 1 : 1 + len(expected)] = self._prior(expected, unlike)
@@ -154,6 +154,12 @@ class Regression:
         """What the group alone saves, as a share of the dense FP32 latency, and its standard deviation."""
         n = self._column[group, units]
         return float(-self.mean[n]), float(np.sqrt(max(self.covariance[n, n], 0.0)))
+
+
+def _neighbours(arithmetic: Arithmetic, one: Integers, other: Integers) -> Array:
+    """Standard deviation of what two groups do together, as a share of the dense latency, by what they do alone."""
+    found: Array = NEIGHBOUR_SPREAD * np.sqrt(arithmetic.largest[one] * arithmetic.largest[other])
+    return found
 
 
 def fit(arithmetic: Arithmetic, observations: Sequence[Observation], kept: Sequence[Kept]) -> Regression:
