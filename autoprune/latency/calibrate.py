@@ -55,7 +55,7 @@ class Effort:
     """
 
     tolerance_percent: float = 0.35
-    most: int = 60
+    most: int = 80
     sweeps: bool = True
     held_out: int = 20
     together: int = 8
