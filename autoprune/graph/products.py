@@ -13,6 +13,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Affine = tuple[float, tuple[float, ...]]
 """A width: what no group changes, and how much one unit of each group is worth."""
+TILE = 64  # channels that kernels compute at a time: ONNX Runtime on AVX-512 four blocks of 16, GPUs 32 to 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,14 @@ class Products:
                 constants[row, column], slopes[row, column] = constant, slope
         return cls(np.array(list(gathered.values())), constants, slopes)
 
-    def __call__(self, units: npt.ArrayLike) -> Array:
-        """The sum for each row of ``units`` (candidates, groups): (candidates,)."""
+    def __call__(self, units: npt.ArrayLike, padding: float = 0.0) -> Array:
+        """The sum for each row of ``units`` (candidates, groups): (candidates,).
+
+        ``padding``: the part that counts of what a width lacks to the next multiple of `TILE`.
+        """
         widths = np.tensordot(np.asarray(units, dtype=np.float64), self.slopes, axes=(1, 2)) + self.constants
+        if padding:
+            lacking = TILE * np.ceil((widths / TILE).round(9)) - widths
+            widths += padding * lacking * (self.slopes >= 1).any(axis=2)  # others are parts of a width
         found: Array = widths.prod(axis=2) @ self.coefficients
         return found

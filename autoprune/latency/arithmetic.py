@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,14 +22,29 @@ class Arithmetic:
         sizes: group id -> units, in the order of the graph.
         levels: group id -> unit counts that may stay, ascending; only groups with a choice.
         makes: group id -> what groups that cost alike have in common.
-        work: from units kept, (recipes, groups) in the order of ``sizes``, to what the cost is expected to follow,
-            (recipes,): multiply-accumulates where it is latency.
+        work: from units kept, (recipes, groups) in the order of ``sizes``, and the padding, to what the cost is
+            expected to follow, (recipes,): multiply-accumulates where it is latency.
+        padding: the part that is paid for of what a width lacks to the next multiple of what kernels compute at a time.
     """
 
     sizes: Mapping[str, int]
     levels: Mapping[str, tuple[int, ...]]
     makes: Mapping[str, str]
-    work: Callable[[Array], Array]
+    work: Callable[[Array, float], Array]
+    padding: float = 0.0
+
+    def padded(self, padding: float) -> Arithmetic:
+        """The same with that padding, made once."""
+        if padding not in self._padded:
+            self._padded[padding] = replace(self, padding=padding)
+        return self._padded[padding]
+
+    @cached_property
+    def _padded(self) -> dict[float, Arithmetic]:
+        return {}
+
+    def _work(self, units: Array) -> Array:
+        return self.work(units, self.padding)
 
     @cached_property
     def places(self) -> list[tuple[str, int]]:
@@ -38,13 +53,13 @@ class Arithmetic:
 
     @cached_property
     def dense(self) -> float:
-        """Multiply-accumulates of the whole model."""
-        return float(self.work(self.units([{}]))[0])
+        """The work of the whole model."""
+        return float(self._work(self.units([{}]))[0])
 
     @cached_property
     def alone(self) -> dict[tuple[str, int], float]:
-        """Multiply-accumulates that each place removes by itself."""
-        left = self.work(self.units([{group: units} for group, units in self.places]))
+        """The work that each place removes by itself."""
+        left = self._work(self.units([{group: units} for group, units in self.places]))
         return dict(zip(self.places, (self.dense - left).tolist(), strict=True))
 
     def units(self, recipes: Sequence[Kept]) -> Array:
@@ -60,10 +75,10 @@ class Arithmetic:
     def ratios(self, units: Array) -> Array:
         """The ratio of each group with levels, 1 where it is whole: (recipes, groups)."""
         after = np.tile(np.array(list(self.sizes.values()), dtype=float), (len(units), 1))
-        lefts = [self.work(after)]
+        lefts = [self._work(after)]
         for column in self._varied:
             after[:, column] = units[:, column]
-            lefts.append(self.work(after))
+            lefts.append(self._work(after))
         removed, alone = -np.diff(lefts, axis=0).T, np.array([0.0, *self.alone.values()])[self.columns(units)]
         found: Array = np.divide(removed, alone, out=np.ones_like(removed), where=alone != 0)
         return found
@@ -76,7 +91,7 @@ class Arithmetic:
         are dropped.
         """
         share = np.array([0.0, *self.alone.values()])[self.columns(units)] / self.dense
-        removed = 1 - self.work(units) / self.dense
+        removed = 1 - self._work(units) / self.dense
         sizes = np.array([self.sizes[group] for group in self.levels], dtype=float)
         cut = 1 - units[:, self._varied] / sizes
         (one, other), (first, second) = self.pairs, self.chained
@@ -105,9 +120,9 @@ class Arithmetic:
         single, both = np.tile(whole, (len(varied), 1)), np.tile(whole, (len(one), 1))
         single[np.arange(len(varied)), varied] = 0
         both[np.arange(len(one)), varied[one]] = both[np.arange(len(one)), varied[other]] = 0
-        gone = self.dense - self.work(single)
+        gone = self.dense - self._work(single)
         found = np.zeros((len(varied), len(varied)))
-        found[one, other] = (gone[one] + gone[other] - (self.dense - self.work(both))) / self.dense
+        found[one, other] = (gone[one] + gone[other] - (self.dense - self._work(both))) / self.dense
         return found.round(9)
 
     @cached_property

@@ -305,7 +305,7 @@ def tabulate(regression: Regression, unseen: Sequence[Observation]) -> Precision
 
 
 def _cells(regression: Regression, group: str) -> tuple[Cell, ...]:
-    size, alone = regression.arithmetic.sizes[group], regression.arithmetic.alone
+    size, alone = regression.arithmetic.sizes[group], regression.arithmetic.padded(0.0).alone
     levels = [units for units in reversed(regression.arithmetic.levels[group]) if units != size]
     row: list[Cell] = []
     most, macs = 0.0, 0.0  # that the wider levels save

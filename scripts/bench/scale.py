@@ -135,7 +135,7 @@ def toy_tables(space: BoundSpace) -> Tables:
         sizes=space.sizes,
         levels=space.levels,
         makes=dict.fromkeys(space.sizes, "toy"),
-        work=lambda units: units.sum(axis=1),
+        work=lambda units, _: units.sum(axis=1),
     )
     table = DamageTable(criterion="l2", recover="lstsq", samples=1, damage=damage)
     latency = {"fp32": Regression(arithmetic, 1.0), "int8": Regression(arithmetic, INT8)}

@@ -51,7 +51,7 @@ def toy_tables() -> Tables:
         sizes=SPACE.sizes,
         levels=SPACE.levels,
         makes=dict.fromkeys("abcd", "toy"),
-        work=lambda units: units @ np.array([1.6, 1.0, 1.0, 0.4]),  # wrong, so that trials have something to correct
+        work=lambda units, _: units @ np.array([1.6, 1.0, 1.0, 0.4]),  # wrong, so that trials have something to correct
     )
     table = DamageTable(criterion="l2", recover="none", samples=1, damage=damage)
     latency = {"fp32": Regression(arithmetic, 1.0), "int8": Regression(arithmetic, 0.4)}
