@@ -2,13 +2,15 @@
 
 The share of the dense model's latency that a recipe takes is modelled as::
 
-    share = dense_share + sum over groups of ratio(group) * theta(group, units) + sum over what is cut together of phi
+    share = dense_share + sum over groups of (1 + interplay * (ratio(group) - 1)) * theta(group, units)
+            + sum over what is cut together of phi
 
 ``theta`` is what the group alone saves. ``ratio`` is how groups that meet in one operator temper each other, as its
 cost is a product of widths: the work that this group's cut removes once the groups before it are cut, divided by what
-it removes alone. Work is multiply-accumulates, but that kernels compute many channels at a time: of what a width lacks
-to a multiple of that, a part is paid for all the same, the ``padding`` between 0 and 1. So narrow widths save less than
-they say, and a width just above a multiple saves less than the next one.
+it removes alone. ``interplay``, between 0 and 1, is how much of the latency follows that. Work is multiply-accumulates,
+but that kernels compute many channels at a time: of what a width lacks to a multiple of that, a part is paid for all
+the same, the ``padding`` between 0 and 1. So narrow widths save less than their channels say, and a width just above a
+multiple saves much less than the multiple.
 ``phi`` is what no arithmetic knows: a smaller model fits the caches better (one number for all cuts), between two
 neighbours that are both cut, conversions of layout go or come, and an operator in which two groups meet may follow
 their product less or more than others do (one for each pair); what is prepared for residual branches in a row goes
@@ -26,8 +28,8 @@ work fills the caches, the dense model is slower by more than what is left of it
 gave shares that were 3 % lower, on a ResNet-56 cut to a fourth. So shares are those of the round in which the dense
 model was fastest, since disturbance only adds time; how much the others' are off for that, is learnt with all else.
 
-`fit` takes the ``padding``, the ``unlike`` and the noise between sessions and between rounds under which the
-observations are likeliest; the other spreads are those that served ResNet-20, ResNet-56 and a small CNN best.
+`fit` takes the ``interplay``, the ``padding``, the ``unlike`` and the noise between sessions and between rounds under
+which the observations are likeliest; the other spreads are those that served ResNet-20, ResNet-56 and a small CNN best.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ NEIGHBOUR_SPREAD = 0.05  # of the dense latency, were the two all of it
 MEETING_SPREAD = 0.2  # of the dense latency, were it all in operators where the two meet
 LEAST_SPREAD = 0.002  # of the dense latency: also a group without arithmetic may save something
 UNLIKE = (0.02, 0.1)
-PADDINGS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
+INTERPLAYS = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
+PADDINGS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6)
 NOISES = (0.004, 0.01, 0.02)  # of the share: sessions differ by so much even where one interval is narrower
 NOISE = NOISES[0]  # on a quiet machine
 BETWEEN = (0.0, 0.002, 0.004, 0.008)  # of the share: rounds differ by so much
@@ -62,11 +65,14 @@ class Regression:
     Args:
         arithmetic: of the model, padded as its cost is.
         dense_share: a first guess of the uncut model's share in this precision (1 for FP32).
-        unlike: see the module.
+        interplay, unlike: see the module.
     """
 
-    def __init__(self, arithmetic: Arithmetic, dense_share: float, *, unlike: float = UNLIKE[-1]) -> None:
+    def __init__(
+        self, arithmetic: Arithmetic, dense_share: float, *, interplay: float = 1.0, unlike: float = UNLIKE[-1]
+    ) -> None:
         self.arithmetic = arithmetic
+        self.interplay = interplay
         self._column = {place: n for n, place in enumerate(arithmetic.places, 1)}
         expected = np.array([arithmetic.alone[place] / arithmetic.dense for place in arithmetic.places]) * dense_share
         (one, other), link = arithmetic.pairs, arithmetic.chained
@@ -98,41 +104,44 @@ class Regression:
     def features_of(self, units: Array) -> Array:
         """The same from the units kept of all groups, (recipes, groups)."""
         alone = np.zeros((len(units), 1 + len(self.arithmetic.places)))
-        np.put_along_axis(alone, self.arithmetic.columns(units), self.arithmetic.ratios(units), axis=1)
+        np.put_along_axis(alone, self.arithmetic.columns(units), self._tempered(units), axis=1)
         alone[:, 0] = 1
         return np.hstack([alone, self.arithmetic.together(units)])
 
     def expect(self, units: Array) -> Array:
         """The predicted shares alone, from the units kept of all groups, (recipes, groups): (recipes,)."""
         columns = self.arithmetic.columns(units)
-        savings = np.where(columns > 0, self.arithmetic.ratios(units) * self.mean[columns], 0.0)
+        savings = np.where(columns > 0, self._tempered(units) * self.mean[columns], 0.0)
         together = self.arithmetic.together(units) @ self.mean[1 + len(self.arithmetic.places) :]
         found: Array = self.mean[0] + savings.sum(axis=1) + together
         return found
 
-    def learn(self, features: Array, shares: Array, deviations: Array, *, common: Array | None = None) -> float:
-        """Take in observations: features (n, coefficients), shares (n,), their standard deviations (n,).
+    def _tempered(self, units: Array) -> Array:
+        return 1 + self.interplay * (self.arithmetic.ratios(units) - 1)
 
-        ``common`` is the covariance (n, n) of what they are wrong by together, beside that; None is nothing.
-        Returns how likely they were before, as a logarithm.
+    def learn(self, features: Array, shares: Array, noise: Array) -> None:
+        """Take in observations: features (n, coefficients), shares (n,), the covariance of what they are off by.
+
+        The covariance is (n, n), or (n,) standard deviations where each is off by itself.
         """
-        gain, innovation = self._gain(features, deviations, common)
-        surprise = shares - features @ self.mean
-        self.mean = self.mean + gain @ surprise
+        gain, innovation = self._gain(features, noise)
+        self.mean = self.mean + gain @ (shares - features @ self.mean)
         self.covariance = self.covariance - gain @ innovation @ gain.T
-        return float(-0.5 * (surprise @ np.linalg.solve(innovation, surprise) + np.linalg.slogdet(innovation)[1]))
 
     def anticipate(self, features: Array, deviations: Array) -> None:
         """Take in that these recipes will be observed: how sure one is afterwards does not depend on what is seen."""
         gain, innovation = self._gain(features, deviations)
         self.covariance = self.covariance - gain @ innovation @ gain.T
 
-    def _gain(self, features: Array, deviations: Array, common: Array | None = None) -> tuple[Array, Array]:
-        innovation = features @ self.covariance @ features.T + np.diag(deviations**2)
-        if common is not None:
-            innovation += common
+    def _gain(self, features: Array, noise: Array) -> tuple[Array, Array]:
+        innovation = self.uncertainty(features) + (np.diag(noise**2) if noise.ndim == 1 else noise)
         gain: Array = np.linalg.solve(innovation, features @ self.covariance).T.astype(np.float64)
         return gain, innovation
+
+    def uncertainty(self, features: Array) -> Array:
+        """The covariance of the shares, without the noise of a measurement: (n, n)."""
+        found: Array = features @ self.covariance @ features.T
+        return found
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the shares, without the noise of a measurement: two of (n,)."""
@@ -163,17 +172,28 @@ def fit(arithmetic: Arithmetic, observations: Sequence[Observation], kept: Seque
     alike = np.outer(shares, shares) * (references[:, None] == references)
     lower = CONTENTION * np.log(references / references.min()) * shares * (1 - shares)
     disturbed = np.outer(lower, lower)
-    best: tuple[float, Regression] | None = None
-    for padding, unlike in product(PADDINGS, UNLIKE):
-        before = Regression(arithmetic.padded(padding), observations[0].share, unlike=unlike)
-        features = before.features(kept)
-        for noise, between in product(NOISES, BETWEEN):
-            regression, sure = before.copy(), deviations(low, shares, high, noise=noise)
-            likely = regression.learn(features, shares, sure, common=between**2 * alike + disturbed)
+    noises = [
+        np.diag(deviations(low, shares, high, noise=noise) ** 2) + between**2 * alike + disturbed
+        for noise, between in product(NOISES, BETWEEN)
+    ]
+    best: tuple[float, Regression, Array] | None = None
+    for interplay, padding, unlike in product(INTERPLAYS, PADDINGS, UNLIKE):
+        regression = Regression(arithmetic.padded(padding), observations[0].share, interplay=interplay, unlike=unlike)
+        features = regression.features(kept)
+        surprise, unsure = shares - features @ regression.mean, regression.uncertainty(features)
+        for noise in noises:
+            likely = _likelihood(surprise, unsure + noise)
             if best is None or likely > best[0]:
-                best = likely, regression
+                best = likely, regression, noise
     assert best is not None
-    return best[1]
+    _, regression, noise = best
+    regression.learn(regression.features(kept), shares, noise)
+    return regression
+
+
+def _likelihood(surprise: Array, covariance: Array) -> float:
+    """Of a surprise that is normal with that covariance, as a logarithm but for a constant."""
+    return float(-0.5 * (surprise @ np.linalg.solve(covariance, surprise) + np.linalg.slogdet(covariance)[1]))
 
 
 def deviations(low: Array, shares: Array, high: Array, *, noise: float = NOISE) -> Array:
