@@ -2,7 +2,7 @@
 
 from autoprune.latency.arithmetic import Arithmetic
 from autoprune.latency.calibrate import FOR_A_SEARCH, Calibration, Effort, arithmetic, kept_units
-from autoprune.latency.regress import Regression, deviations
+from autoprune.latency.regress import Regression, measurement_noise
 from autoprune.latency.store import Store
 from autoprune.latency.table import Bias, Cell, LatencyTable, Observation, PrecisionTable
 
@@ -19,6 +19,6 @@ __all__ = [
     "Regression",
     "Store",
     "arithmetic",
-    "deviations",
     "kept_units",
+    "measurement_noise",
 ]

@@ -87,8 +87,8 @@ class Arithmetic:
         """What a recipe cuts together, (recipes, 1 + `pairs` + `chained`); 0 where only one group is cut.
 
         First the square of the share of the work that is removed, without the squares of what each group removes by
-        itself; then for each pair the product of the fractions of their units; then whether both of a chain's link
-        are dropped.
+        itself; then for each pair the product of the fractions of their units; then whether both groups
+        of each link of a chain are dropped.
         """
         share = np.array([0.0, *self.alone.values()])[self.columns(units)] / self.dense
         removed = 1 - self._work(units) / self.dense

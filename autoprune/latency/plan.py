@@ -53,5 +53,5 @@ def informative(regression: Regression, pool: Sequence[Kept], count: int) -> tup
         relative = ahead.predict(features)[1] / scale
         relative[chosen] = -1.0
         chosen.append(int(relative.argmax()))
-        ahead.anticipate(features[chosen[-1:]], NOISE * means[chosen[-1:]])
+        ahead.anticipate(features[chosen[-1:]], np.diag((NOISE * means[chosen[-1:]]) ** 2))
     return [pool[n] for n in chosen], worst

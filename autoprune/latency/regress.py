@@ -120,21 +120,18 @@ class Regression:
         return 1 + self.interplay * (self.arithmetic.ratios(units) - 1)
 
     def learn(self, features: Array, shares: Array, noise: Array) -> None:
-        """Take in observations: features (n, coefficients), shares (n,), the covariance of what they are off by.
-
-        The covariance is (n, n), or (n,) standard deviations where each is off by itself.
-        """
+        """Take in observations: features (n, coefficients), shares (n,), the covariance of their errors (n, n)."""
         gain, innovation = self._gain(features, noise)
         self.mean = self.mean + gain @ (shares - features @ self.mean)
         self.covariance = self.covariance - gain @ innovation @ gain.T
 
-    def anticipate(self, features: Array, deviations: Array) -> None:
+    def anticipate(self, features: Array, noise: Array) -> None:
         """Take in that these recipes will be observed: how sure one is afterwards does not depend on what is seen."""
-        gain, innovation = self._gain(features, deviations)
+        gain, innovation = self._gain(features, noise)
         self.covariance = self.covariance - gain @ innovation @ gain.T
 
     def _gain(self, features: Array, noise: Array) -> tuple[Array, Array]:
-        innovation = self.uncertainty(features) + (np.diag(noise**2) if noise.ndim == 1 else noise)
+        innovation = self.uncertainty(features) + noise
         gain: Array = np.linalg.solve(innovation, features @ self.covariance).T.astype(np.float64)
         return gain, innovation
 
@@ -173,7 +170,7 @@ def fit(arithmetic: Arithmetic, observations: Sequence[Observation], kept: Seque
     lower = CONTENTION * np.log(references / references.min()) * shares * (1 - shares)
     disturbed = np.outer(lower, lower)
     noises = [
-        np.diag(deviations(low, shares, high, noise=noise) ** 2) + between**2 * alike + disturbed
+        measurement_noise(low, shares, high, noise=noise) + between**2 * alike + disturbed
         for noise, between in product(NOISES, BETWEEN)
     ]
     best: tuple[float, Regression, Array] | None = None
@@ -196,7 +193,10 @@ def _likelihood(surprise: Array, covariance: Array) -> float:
     return float(-0.5 * (surprise @ np.linalg.solve(covariance, surprise) + np.linalg.slogdet(covariance)[1]))
 
 
-def deviations(low: Array, shares: Array, high: Array, *, noise: float = NOISE) -> Array:
-    """Standard deviation of each share: from its interval, and from what sessions differ by, a share of it: (n,)."""
-    found: Array = np.hypot((high - low) / (2 * Z95), noise * shares)
+def measurement_noise(low: Array, shares: Array, high: Array, *, noise: float = NOISE) -> Array:
+    """The covariance of errors that each share has by itself, of its interval and between sessions: (n, n).
+
+    ``noise``: the standard deviation between sessions, as a share of each.
+    """
+    found: Array = np.diag(((high - low) / (2 * Z95)) ** 2 + (noise * shares) ** 2)
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autoprune.latency import Regression, deviations, kept_units
+from autoprune.latency import Regression, kept_units, measurement_noise
 from autoprune.pareto import OBJECTIVES, Objective, interval, value
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Tables:
     def _learn(self, regression: Regression, known: Sequence[tuple[Recipe, Score]]) -> None:
         low, shares, high = np.array([interval(score, self.cost) for _, score in known]).T / self.whole
         features = regression.features([kept_units(recipe) for recipe, _ in known])
-        regression.learn(features, shares, deviations(low, shares, high))
+        regression.learn(features, shares, measurement_noise(low, shares, high))
 
     def measured(self, score: Score) -> float:
         """The share of the dense FP32 model's cost that was measured."""

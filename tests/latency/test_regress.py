@@ -1,6 +1,6 @@
 """The table finds the truth from noisy whole models, and knows how sure it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,11 +26,16 @@ def macs(kept: Mapping[str, float], padding: float = 0.0) -> float:
     return float(27 * stem + sum(18 * stem * block for block in blocks))
 
 
+def work_of(sizes: Mapping[str, int]) -> Callable[[Array, float], Array]:
+    """Of a model with these groups."""
+    return lambda units, padding: np.array([macs(dict(zip(sizes, row, strict=True)), padding) for row in units])
+
+
 ARITHMETIC = Arithmetic(
     sizes=SIZES,
     levels=LEVELS,
     makes={name: "stem" if name == "stem" else "block" for name in SIZES},
-    work=lambda units, padding: np.array([macs(dict(zip(SIZES, row, strict=True)), padding) for row in units]),
+    work=work_of(SIZES),
 )
 
 
@@ -125,14 +130,10 @@ def test_a_width_just_above_what_kernels_compute_at_a_time_is_known_to_save_litt
     sizes = {name: 4 * size for name, size in SIZES.items()}
     levels = {name: tuple(range(24, size + 1, 24)) for name, size in sizes.items()}
 
-    def work(units: Array, padding: float) -> Array:
-        rows = (dict(zip(sizes, row, strict=True)) for row in units)
-        return np.array([macs(row, padding) for row in rows])
-
     def seen(kept: Mapping[str, int]) -> float:
         return macs({**sizes, **kept}, 0.4) / macs(sizes)
 
-    arithmetic = Arithmetic(sizes=sizes, levels=levels, makes={name: name for name in sizes}, work=work)
+    arithmetic = Arithmetic(sizes=sizes, levels=levels, makes={name: name for name in sizes}, work=work_of(sizes))
     rng = np.random.default_rng(9)
     recipes = [kept for kept in [{}, *scattered(arithmetic, 80, rng=rng)] if kept.get("block5") != 72]
     regression = fit(arithmetic, [observation(kept, seen(kept), noise=0.001) for kept in recipes], recipes)
@@ -230,7 +231,7 @@ def test_the_next_recipe_is_the_least_sure_one_and_makes_everything_surer(seed: 
     means, unsure = regression.predict(features)
     assert chosen[0] == pool[int((unsure / means).argmax())]
     assert worst == pytest.approx(100 * (unsure / means).max())
-    regression.anticipate(regression.features(chosen), 0.002 * np.ones(3))
+    regression.anticipate(regression.features(chosen), 0.002**2 * np.eye(3))
     assert (regression.predict(features)[1] <= unsure + 1e-12).all()
 
 
