@@ -65,7 +65,7 @@ def _measured(prepared: Prepared, evaluator: Evaluator, observer: Observer) -> d
     store = Store.of(prepared.device, evaluator.reference)
     calibration = Calibration(evaluator, prepared.space, store, FOR_A_SEARCH, say=observer.stage, tell=observer.message)
     try:
-        found = {precision: calibration.regression(precision) for precision in prepared.space.precisions}
+        found = calibration.regressions()
     except StageError as error:
         raise TargetError(
             f"The latency table that strategy '{prepared.config.strategy}' needs cannot be measured: {error} Try again "

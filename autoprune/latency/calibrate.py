@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,7 @@ class Calibration:
     def run(self, *, task: str, target: str) -> LatencyTable:
         """Measure what is not known yet, and make the table. Raises StageError where the device does not settle."""
         began = time.monotonic()
-        tables = {precision: self._precision(precision) for precision in self.space.precisions}
+        tables = {precision: self._table(precision, found) for precision, found in self.regressions().items()}
         observations = tuple(one for _, one in sorted(self.known.items()))
         return LatencyTable(
             task=task,
@@ -108,8 +109,7 @@ class Calibration:
             seconds=time.monotonic() - began,
         )
 
-    def _precision(self, precision: Precision) -> PrecisionTable:
-        regression = self.regression(precision)
+    def _table(self, precision: Precision, regression: Regression) -> PrecisionTable:
         drawn = self._unknown(DRAWS * self.effort.held_out, precision, seed=self.effort.seed)
         return tabulate(regression, self._observe(drawn[: self.effort.held_out], HELD_OUT, precision))
 
@@ -119,12 +119,23 @@ class Calibration:
         by_id = {plain(kept, precision).id: kept for kept in drawn}
         return [kept for recipe, kept in by_id.items() if recipe not in self.learnt] or drawn
 
-    def regression(self, precision: Precision) -> Regression:
-        """What one precision's latencies follow, as sure as the effort wants it. Raises StageError as `run`."""
+    def regressions(self) -> dict[Precision, Regression]:
+        """What each precision's latencies follow, as sure as the effort wants it. Raises StageError as `run`.
+
+        The precisions take turns, so that all are of the same minutes: they do not slow down alike when a machine does.
+        """
+        found: dict[Precision, Regression] = {}
+        for turn in zip_longest(*(self._ever_surer(precision) for precision in self.space.precisions)):
+            turns = zip(self.space.precisions, turn, strict=True)
+            found |= {precision: regression for precision, regression in turns if regression}
+        return found
+
+    def _ever_surer(self, precision: Precision) -> Iterator[Regression]:
         seen = self._observe([{}], "sweep", precision)
         if self.effort.sweeps:
             seen += self._observe(sweeps(self.arithmetic), "sweep", precision)
-        regression, joint = self._fit(seen), 0
+        yield (regression := self._fit(seen))
+        joint = 0
         while joint < self.effort.most:
             pool = self._unknown(POOL, precision, seed=(self.effort.seed + 1, joint))
             recipes, worst = informative(regression, pool, self.effort.together - self.effort.scattered)
@@ -135,8 +146,8 @@ class Calibration:
             rng = np.random.default_rng((self.effort.seed + 2, joint))
             recipes += scattered(self.arithmetic, self.effort.scattered, rng=rng)
             seen += self._observe(recipes, "joint", precision)
-            regression, joint = self._fit(seen), joint + len(recipes)
-        return regression
+            joint += len(recipes)
+            yield (regression := self._fit(seen))
 
     def _fit(self, seen: Sequence[Observation]) -> Regression:
         return fit(self.arithmetic, seen, [kept_units(one.recipe) for one in seen])

@@ -28,7 +28,7 @@ from autoprune.engine import SearchConfig, Silent
 from autoprune.engine.prepare import Prepared, prepare
 from autoprune.evaluate import Evaluator
 from autoprune.hardware import Precision, TimingPolicy
-from autoprune.latency import Calibration, Effort, Store, arithmetic, kept_units
+from autoprune.latency import Calibration, Effort, Regression, Store, arithmetic, kept_units
 from autoprune.latency.calibrate import plain
 from autoprune.latency.plan import scattered
 from autoprune.recipe import Recipe
@@ -69,8 +69,8 @@ def measured(bench: Bench, name: str, config: SearchConfig) -> None:
         more = replace(effort, most=MORE, tolerance_percent=0.0)
         for how in (effort,) if bench.quick else (effort, more):
             table = Calibration(evaluator, prepared.space, Store.of(prepared.device, evaluator.reference), how)
-            for precision, recipes in unseen.items():
-                told(bench, name, precision, table, recipes, twice, goals=how is effort)
+            for precision, regression in table.regressions().items():
+                told(bench, name, precision, table, regression, unseen[precision], twice, goals=how is effort)
 
 
 @contextmanager
@@ -118,13 +118,13 @@ def told(
     name: str,
     precision: Precision,
     table: Calibration,
+    regression: Regression,
     recipes: Sequence[Recipe],
     twice: Mapping[str, tuple[float, float]],
     *,
     goals: bool,
 ) -> None:
-    """A row, and figures where there are goals. What is not known of the table yet is measured."""
-    regression = table.regression(precision)
+    """A row, and figures where there are goals."""
     unseen = [recipe for recipe in recipes if recipe.id not in table.learnt]
     predicted, _ = regression.predict(regression.features([kept_units(recipe) for recipe in unseen]))
     after, before = np.array([twice[recipe.id] for recipe in unseen]).T

@@ -1,6 +1,7 @@
 """Calibration of a real model on this machine, in a hurry; killed, repeated, torn."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -26,8 +27,10 @@ class Stop(Silent):
 
     def __init__(self, after: float = float("inf")) -> None:
         self.after, self.batches = after, 0
+        self.said: list[str] = []
 
     def stage(self, text: str) -> None:
+        self.said.append(text)
         self.batches += text.startswith("timing recipes")
         if self.batches > self.after:
             raise KeyboardInterrupt
@@ -39,9 +42,9 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def calibrated(quick: dict[str, str], observer: Stop) -> LatencyTable:
+def calibrated(quick: dict[str, str], observer: Stop, effort: Effort = EFFORT) -> LatencyTable:
     config = engine.configure(task=str(SMALL), target=quick["target"], space=quick["space"])
-    return engine.calibrate(config, observer=observer, effort=EFFORT)
+    return engine.calibrate(config, observer=observer, effort=effort)
 
 
 def test_a_killed_calibration_goes_on_where_it_was(quick: dict[str, str], cache: Path) -> None:
@@ -61,6 +64,13 @@ def test_a_killed_calibration_goes_on_where_it_was(quick: dict[str, str], cache:
     again = Stop()
     assert calibrated(quick, again).observations == table.observations
     assert again.batches == 0
+
+
+def test_precisions_take_turns(quick: dict[str, str], cache: Path) -> None:
+    observer = Stop()
+    calibrated(quick, observer, replace(EFFORT, most=8, sweeps=False))
+    joint = [text.split()[3] for text in observer.said if text.startswith("timing recipes") and "(joint)" in text]
+    assert joint == ["fp32", "int8", "fp32", "int8"]
 
 
 def test_some_recipes_are_drawn_from_everywhere(quick: dict[str, str], cache: Path) -> None:
