@@ -55,13 +55,14 @@ class Session(ABC):
         return None
 
     def block(self, lead_in: int, n: int) -> tuple[list[float], float | None]:
-        """What the timing loop takes in one go: `run` with ``n``, renewed before and led in by ``lead_in`` runs.
-
-        Returns what `run` gives, and by how much `foreign_seconds` grew meanwhile.
-        """
+        """What the timing loop takes in one go: `watched`, renewed before and led in by ``lead_in`` runs."""
         if not self.anew:
             self.renew()
             self.run(lead_in)
+        return self.watched(n)
+
+    def watched(self, n: int) -> tuple[list[float], float | None]:
+        """What `run` gives, and by how much `foreign_seconds` grew meanwhile."""
         before = self.foreign_seconds()
         samples = self.run(n)
         after = self.foreign_seconds()

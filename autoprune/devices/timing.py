@@ -1,16 +1,21 @@
 """The timing loop. It exists once; a runtime supplies only a `Session`.
 
-After a warm-up, samples are taken in blocks of ``block_ms``. Of the last ``3 * blocks`` blocks, the ``blocks`` with the
-lowest medians count. The latency has settled when the 95 % interval of their median is within ``settle_percent``,
-and the median within 10 times that of the fastest tenth of the samples: a session that is preempted in most runs has
-steady medians, which are wrong. On a quiet machine the first ``blocks`` blocks do. Otherwise more are taken, because
-disturbance only ever adds time, and the window moves on, because a device that throttles must be able to settle at its
-lasting speed.
+After a warm-up, samples are taken in blocks of ``block_ms``, and the ``blocks`` with the lowest medians count. The
+latency has settled when the 95 % interval of their median is within ``settle_percent``, and the median within 10 times
+that of the fastest tenth of the samples: a session that is preempted in most runs has steady medians, which are wrong.
+On a quiet machine the first ``blocks`` blocks do. Otherwise more are taken, because disturbance only ever adds time:
+``WINDOW * blocks`` where most are disturbed, and where it has not settled by then, more, of which the last
+``LONGEST * blocks`` are looked at: a device that throttles must be able to settle at its lasting speed.
 
 Before each block the session is renewed: loaded again, elsewhere in memory. Where weights and activations happen to lie
 changes the latency of a small network by about 1 %, more than the noise within a session, so an interval from one
 session is far too narrow: measured on convolutions of 0.1 and 0.8 ms, it covered the median over all sessions in 12 and
 25 % of the cases, with renewal in 91 and 94 %. The idea is that of Stabilizer (Curtsinger and Berger, ASPLOS 2013).
+
+What the system cannot see also slows a device down: on a virtual machine, a neighbour on the other thread of its core,
+for moments or seconds, INT8 by 1.9 and FP32 by 1.3. So a block that is slower than the fastest by ``SLOWED`` is taken
+again in the same session, which takes longer to load than a block does, until it is not or ``PATIENCE_S`` have passed.
+Where that does not help the patience halves, and doubles where it does: on a device that throttles it would be in vain.
 
 Where blocks were dropped, the interval reaches from the lowest block to the median over all of the window: disturbance
 only adds time, so the undisturbed median lies between.
@@ -23,7 +28,7 @@ that the tool rounds them, or makes them up; both are refused.
 Other work on the device is watched through `Session.foreign_seconds`. A block beside which it took more than
 ``FOREIGN_SHARE`` of the device is loud; quiet blocks are preferred. A result is marked as disturbed that loud blocks
 entered, beside which more than ``LOUD_SHARE`` of the blocks were loud (work that comes and goes leaves its traces in
-caches and clocks), or for which most blocks had to be dropped.
+caches and clocks), or for which most blocks had to be dropped or taken again.
 """
 
 import math
@@ -32,8 +37,8 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -47,6 +52,9 @@ LOUD_SHARE = 0.25
 PREEMPTED = 10  # times settle_percent
 CONFIDENCE = 0.95
 WINDOW = 3
+LONGEST = 6
+SLOWED = 0.05
+PATIENCE_S = 0.5
 LEAD_IN_SECONDS, LEAD_IN_RUNS = 0.002, 2  # first runs of a fresh session: up to 50 % slower, then 5, 1.4, 0.6 %
 STORED_SAMPLES = 1000
 
@@ -85,10 +93,14 @@ def measure_together(
 
 @dataclass(frozen=True)
 class Block:
-    """Samples taken in one go, in seconds, and the share of the device that other work took meanwhile."""
+    """Samples taken in one go, in seconds, and the share of the device that other work took meanwhile.
+
+    ``retaken``: others of this session were slowed down, and are not kept.
+    """
 
     samples: list[float]
     foreign_share: float
+    retaken: bool = False
 
     @cached_property
     def median(self) -> float:
@@ -104,8 +116,8 @@ class _Timer:
 
     def __init__(self, session: Session, policy: TimingPolicy) -> None:
         self.session, self.policy = session, policy
-        self.window: deque[Block] = deque(maxlen=WINDOW * policy.blocks)
-        self.spent = 0.0
+        self.window: deque[Block] = deque(maxlen=LONGEST * policy.blocks)
+        self.spent, self.patience = 0.0, PATIENCE_S
         fastest = self._warm_up()
         self.block_runs = max(policy.min_block_runs, math.ceil(policy.block_ms / 1e3 / fastest))
         self.lead_in_runs = max(LEAD_IN_RUNS, math.ceil(LEAD_IN_SECONDS / fastest))
@@ -138,17 +150,34 @@ class _Timer:
         return samples
 
     def add_block(self) -> None:
-        """Take one more block, in a fresh session."""
+        """Take one more block, in a fresh session; again and again in the same while something slows it down."""
+        first = self._block(partial(self.session.block, self.lead_in_runs))
+        best = self._patient(first)
+        self.patience = self.patience / 2 if self._slowed(best) else min(2 * self.patience, PATIENCE_S)
+        self.window.append(replace(best, retaken=best is not first))
+
+    def _patient(self, block: Block) -> Block:
+        """The first that is not slowed down, or the fastest that came within the patience."""
+        until = self.spent + self.patience
+        while self._slowed(block) and self.spent + _total(block.samples, self.block_runs) < until:
+            block = min(block, self._block(self.session.watched), key=lambda one: one.median)
+        return block
+
+    def _slowed(self, block: Block) -> bool:
+        fastest = min((one.median for one in self.window), default=math.inf)
+        return block.median > (1 + SLOWED) * fastest
+
+    def _block(self, take: Callable[[int], tuple[list[float], float | None]]) -> Block:
         began, runs = time.monotonic(), self.block_runs
-        samples, foreign = self.session.block(self.lead_in_runs, runs)
+        samples, foreign = take(runs)
         self._checked(samples, runs, began)
-        self.window.append(Block(samples, (foreign or 0.0) / _total(samples, runs)))
+        return Block(samples, (foreign or 0.0) / _total(samples, runs))
 
     @property
     def done(self) -> bool:
         """Whether the blocks suffice. Raises StageError when they do not and time is up."""
         if self._settled():
-            return not self._disturbed() or len(self.window) == self.window.maxlen
+            return not self._disturbed() or len(self.window) >= WINDOW * self.policy.blocks
         if self.spent > self.policy.max_seconds:
             raise StageError(self._complaint(), kind="unsettled")
         return False
@@ -211,7 +240,7 @@ class _Timer:
             low_ms=1e3 * low,
             high_ms=1e3 * high,
             cv_percent=float(100 * samples.std() / samples.mean()),
-            disturbed=self._disturbed(),
+            disturbed=self._disturbed() or sum(block.retaken for block in counted) > len(counted) / 2,
             samples_ms=tuple(samples[:: math.ceil(len(samples) / STORED_SAMPLES)].tolist()),
             **{**asdict(circumstances), "conditions": {**circumstances.conditions, **self._conditions()}},
         )

@@ -205,6 +205,52 @@ def test_mostly_dropped_blocks_mean_disturbed() -> None:
     assert measurement.high_ms > 2.4, "dropped blocks are not forgotten in the interval"
 
 
+class Shared(Recording):
+    """Slower in the last part of every ``period_s`` of its own time, as beside a neighbour on the same core."""
+
+    def __init__(self, part: float, *, period_s: float) -> None:
+        super().__init__(steady(2.0))
+        self.quiet_s, self.period_s, self.seconds = (1 - part) * period_s, period_s, 0.0
+
+    def run(self, n: int) -> list[float]:
+        samples = []
+        for sample in super().run(n):
+            samples.append(sample * (1.9 if self.seconds % self.period_s > self.quiet_s else 1.0))
+            self.seconds += samples[-1]
+        return samples
+
+
+def test_a_block_that_a_neighbour_slows_down_is_taken_again_without_loading_again() -> None:
+    session = Shared(0.4, period_s=0.2)
+    measurement = measure(session, POLICY, HERE)
+    assert measurement.high_ms == pytest.approx(2.0, rel=0.005)
+    assert session.renewals == POLICY.blocks
+    assert not measurement.disturbed
+
+
+def test_blocks_that_mostly_had_to_be_taken_again_mean_disturbed() -> None:
+    measurement = measure(Shared(0.85, period_s=0.2), POLICY, HERE)
+    assert measurement.median_ms == pytest.approx(2.0, rel=0.005)
+    assert measurement.disturbed
+
+
+def test_patience_is_lost_where_it_is_in_vain() -> None:
+    """Slower for good from some block on, each of which takes 25 ms: few are taken again."""
+    lasting = Recording(itertools.chain(itertools.islice(steady(1.0), 300), steady(1.5)))
+    assert measure(lasting, POLICY, HERE).median_ms == pytest.approx(1.5, rel=0.01)
+    assert lasting.runs < 3000
+
+
+def test_rare_quiet_blocks_suffice_where_taking_again_does_not_help() -> None:
+    class Neighbour(Recording):
+        def run(self, n: int) -> list[float]:
+            return [sample * (1.0 if self.renewals % 5 == 0 else 2.0) for sample in super().run(n)]
+
+    measurement = measure(Neighbour(steady(2.0)), POLICY, HERE)
+    assert measurement.median_ms == pytest.approx(2.0, rel=0.005)
+    assert measurement.disturbed
+
+
 class Loud(FakeSession):
     """Says that other work takes a share of the device during the first blocks."""
 
