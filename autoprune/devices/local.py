@@ -79,6 +79,7 @@ class LocalDevice(Device):
     """As `Session.anew`; the work of those processes cannot be told from that of others."""
 
     _clocks: HeldClocks | None = None
+    _stands_in = False
 
     def __init__(self, profile: HardwareProfile) -> None:
         super().__init__(profile)
@@ -88,12 +89,16 @@ class LocalDevice(Device):
     def here(cls) -> Self:
         """This machine, whatever a profile says of another: what others are scored on and compared with.
 
+        What saturates on this machine alone must not count against them, so it computes as it is defined.
+
         Raises TargetError where the runtime is missing.
         """
         profile = HardwareProfile(name="here", description="this machine", runtime=cls.runtime)
         if missing := cls.missing(profile.options):
             raise TargetError(f"What a device computes is compared with runtime '{cls.runtime}' here: {missing}")
-        return cls(profile)
+        device = cls(profile)
+        device._stands_in = True
+        return device
 
     @classmethod
     def leased(cls, profile: HardwareProfile) -> str:
@@ -187,7 +192,8 @@ class LocalDevice(Device):
         described, data = packed(inputs)
         module = importlib.import_module(f"autoprune.devices.runners.{self.runner}")
         with stage_errors():
-            return module.Runner(path, {**self.settings(self.profile), "inputs": described}, data)
+            settings = {**self.settings(self.profile), "precise": self._stands_in, "inputs": described}
+            return module.Runner(path, settings, data)
 
     @contextlib.contextmanager
     def _apart(self, artifact: Artifact, inputs: Arrays) -> Iterator[Worker]:

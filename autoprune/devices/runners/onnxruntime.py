@@ -18,6 +18,7 @@ PROVIDERS = {
 }
 QUIET = 4  # ONNX Runtime's log level "fatal": its errors come as exceptions
 SPINNING = "session.intra_op.allow_spinning"
+PRECISE = "session.x64quantprecision"  # without VNNI: sums of 8-bit products that do not saturate, slower
 
 
 class ProviderError(RunnerError):
@@ -32,7 +33,8 @@ class Runner(BaseRunner):
     """Inputs and outputs are bound once per load, so that a run is the inference and nothing else.
 
     On a GPU it includes the copies to and from it: arrays are in the host's memory, as with every other provider.
-    Options: ``provider``, a key of `PROVIDERS`; ``spinning``, whether threads that wait do so busily.
+    Options: ``provider``, a key of `PROVIDERS`; ``spinning``, whether threads that wait do so busily; ``precise``,
+    whether 8-bit products are summed as they are defined, also where this CPU's fast way saturates.
     """
 
     name = "ONNX Runtime"
@@ -70,6 +72,7 @@ class Runner(BaseRunner):
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.add_session_config_entry(SPINNING, self._spinning())
+        options.add_session_config_entry(PRECISE, "1" if self._options.get("precise") else "0")
         options.log_severity_level = QUIET
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, profile
