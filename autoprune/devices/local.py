@@ -79,7 +79,7 @@ class LocalDevice(Device):
     """As `Session.anew`; the work of those processes cannot be told from that of others."""
 
     _clocks: HeldClocks | None = None
-    _stands_in = False
+    _stands_in = False  # for another device, whose artifacts may saturate on this one alone
 
     def __init__(self, profile: HardwareProfile) -> None:
         super().__init__(profile)
@@ -88,8 +88,6 @@ class LocalDevice(Device):
     @classmethod
     def here(cls) -> Self:
         """This machine, whatever a profile says of another: what others are scored on and compared with.
-
-        What saturates on this machine alone must not count against them, so it computes as it is defined.
 
         Raises TargetError where the runtime is missing.
         """
