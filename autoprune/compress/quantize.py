@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,18 +17,25 @@ if TYPE_CHECKING:
 CALIBRATION_SAMPLES = 128
 SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 SYMMETRIC_OPERATORS = ["Add", "AveragePool", "Conv", "ConvTranspose", "Gemm", "GlobalAveragePool", "MatMul", "MaxPool"]
+CPU_PROVIDERS = ("CPUExecutionProvider", "XnnpackExecutionProvider")
+X86 = ("x86_64", "amd64", "i386", "i686", "x86")
+VNNI = {"avx512_vnni", "avx_vnni"}
 CALIBRATION_BATCH = 16  # the calibrator keeps every activation of a batch: small ones stay in the cache (3x faster)
 
 
 def quantize_onnx(
-    source: Path, target: Path, calibration: Iterable[tuple[np.ndarray, ...]], *, symmetric: bool = False
+    source: Path,
+    target: Path,
+    calibration: Iterable[tuple[np.ndarray, ...]],
+    *,
+    symmetric: bool = False,
+    reduce_range: bool = False,
 ) -> None:
     """Write ``target``: ``source`` with INT8 operators between QuantizeLinear and DequantizeLinear (QDQ).
 
     Weights are signed and per channel, activations unsigned with the range (minimum, maximum) seen in at most
-    ``CALIBRATION_SAMPLES`` samples. On x86 without VNNI, weights take 7 bits, because sums of products saturate there.
-    BatchNorm is folded first; a dynamic batch stays dynamic. Source: the ONNX Runtime documentation, "Quantize ONNX
-    models".
+    ``CALIBRATION_SAMPLES`` samples. BatchNorm is folded first; a dynamic batch stays dynamic. Source: the ONNX Runtime
+    documentation, "Quantize ONNX models".
 
     TensorRT knows signed activations around zero alone, and biases that are not quantised: ``symmetric``. Source: its
     documentation, "Working with Quantized Types".
@@ -38,6 +45,7 @@ def quantize_onnx(
         target: overwritten.
         calibration: batches of inputs, one array for each input of the model, dimension 0 being the batch.
         symmetric: activations as TensorRT takes them.
+        reduce_range: weights of 7 bits, for a device that `saturates`.
 
     Raises:
         StageError: ``quantize`` when the runtime cannot quantise this model.
@@ -55,7 +63,7 @@ def quantize_onnx(
                 _Reader(prepared, calibration),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                reduce_range=not symmetric and saturates(),
+                reduce_range=reduce_range,
                 activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 op_types_to_quantize=SYMMETRIC_OPERATORS if symmetric else None,
                 extra_options=SYMMETRIC if symmetric else None,
@@ -91,21 +99,15 @@ def first_samples(batches: Iterable[tuple[np.ndarray, ...]], samples: int) -> It
             return
 
 
-def saturates(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this machine is an x86 whose 8-bit products are summed in 16 bits, so that full-range weights overflow.
+def saturates(facts: Mapping[str, str]) -> bool:
+    """Whether ONNX Runtime sums 8-bit products in 16 bits on a device of these `Device.facts`: weights overflow there.
 
-    Source: the ONNX Runtime documentation, "Quantize ONNX models": without VNNI, use ``reduce_range``. Where the
-    processor's flags cannot be read on x86, the safe answer is yes.
+    So it does on an x86 CPU without VNNI. Source: the ONNX Runtime documentation, "Quantize ONNX models": use
+    ``reduce_range``. Where an x86 does not tell its flags, the safe answer is yes; of what tells nothing at all, no.
     """
-    import platform
-
-    if platform.machine().lower() not in ("x86_64", "amd64", "i686", "x86"):
-        return False
-    try:
-        flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return True
-    return not any(flag in flags for flag in ("avx512_vnni", "avx_vnni"))
+    on_cpu = facts.get("provider", CPU_PROVIDERS[0]) in CPU_PROVIDERS
+    x86 = facts.get("os", "").lower().endswith(X86)
+    return on_cpu and x86 and not VNNI & set(facts.get("flags", "").split())
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def probe(device: Device) -> Gains:
             if precision not in refused:
                 name = f"{precision} {zeros}"
                 try:
-                    artifact = _made(Path(folder) / str(len(sessions)), device.format, precision, zeros)
+                    artifact = _made(Path(folder) / str(len(sessions)), device, precision, zeros)
                     _check(device, artifact, zeros, inputs)
                     sessions[name] = opened.enter_context(device.open(artifact, inputs))
                 except StageError as error:
@@ -105,8 +105,18 @@ def _speedup(ms: Mapping[str, float]) -> dict[Precision | Sparsity, float]:
     return found
 
 
-def _made(path: Path, format: str, precision: Precision, zeros: Sparsity | None) -> Artifact:
-    return network(path, format, width=WIDTH, kernel=3, layers=LAYERS, size=SIZE, precision=precision, zeros=zeros)
+def _made(path: Path, device: Device, precision: Precision, zeros: Sparsity | None) -> Artifact:
+    return network(
+        path,
+        device.format,
+        width=WIDTH,
+        kernel=3,
+        layers=LAYERS,
+        size=SIZE,
+        precision=precision,
+        zeros=zeros,
+        facts=device.facts(),
+    )
 
 
 def _check(device: Device, artifact: Artifact, zeros: Sparsity | None, inputs: Arrays) -> None:
@@ -114,6 +124,7 @@ def _check(device: Device, artifact: Artifact, zeros: Sparsity | None, inputs: A
     from autoprune.export.parity import deviation
 
     if device.computes:
-        ours = _made(artifact.path.with_name("here"), "onnx", FP32, zeros)
-        with device.predictor(artifact) as there, OnnxRuntimeDevice.here().predictor(ours) as here:
+        machine = OnnxRuntimeDevice.here()
+        ours = _made(artifact.path.with_name("here"), machine, FP32, zeros)
+        with device.predictor(artifact) as there, machine.predictor(ours) as here:
             deviation(there(inputs), here(inputs), precision=artifact.precision)

@@ -2,7 +2,9 @@
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from autoprune.hardware import Precision, Sparsity
 
 ONNX = "onnx"
+UNKNOWN: Mapping[str, str] = MappingProxyType({})
 KEPT = 0.1  # of the weights where zeros have no pattern
 
 
@@ -31,12 +34,13 @@ def network(
     size: int,
     precision: "Precision" = "fp32",
     zeros: "Sparsity | None" = None,
+    facts: Mapping[str, str] = UNKNOWN,
 ) -> Artifact:
     """A chain of convolutions with ReLU, the same one in every format: ``path`` with its suffix.
 
     It takes (1, width, size, size) and gives that. ONNX is written by hand, in milliseconds; what else there is, by its
     exporter, in about a second. ``zeros`` is the pattern of those in the weights: half of them, or nine in ten where
-    there is no pattern. Raises StageError where a format or its precision fails.
+    there is no pattern; ``facts`` are those of the device. Raises StageError where a format or its precision fails.
     """
     model = convolutions(width, kernel=kernel, layers=layers, size=size, zeros=zeros)
     calibration = [(np.random.default_rng(0).normal(size=(8, width, size, size)).astype(np.float32),)]
@@ -45,21 +49,23 @@ def network(
         path.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
         artifact = Artifact(path=path, precision="fp32", sha256=digest, size_bytes=len(content))
-        return artifact if precision == "fp32" else _converted(artifact, format, precision, calibration)
+        return artifact if precision == "fp32" else _converted(artifact, format, facts, precision, calibration)
     import torch
 
     from autoprune.export.formats import find_format
 
-    found, inputs = find_format(format), (torch.zeros(1, width, size, size),)
+    found, inputs = find_format(format).suited(facts), (torch.zeros(1, width, size, size),)
     path = path.with_name(path.name + found.suffix)
     return found.write(_module(model), inputs, path, precision=precision, calibration=calibration)
 
 
-def _converted(artifact: Artifact, format: str, precision: "Precision", calibration: "Calibration") -> Artifact:
+def _converted(
+    artifact: Artifact, format: str, facts: Mapping[str, str], precision: "Precision", calibration: "Calibration"
+) -> Artifact:
     from autoprune.export.formats import find_format
     from autoprune.export.formats.onnx import OnnxFormat
 
-    found = find_format(format)
+    found = find_format(format).suited(facts)
     assert issubclass(found, OnnxFormat)
     return found.in_precision(artifact, precision, calibration)
 

@@ -93,7 +93,7 @@ class Evaluator:
         self.saliencies = Saliencies(graph, task)
         self.inputs = timing_inputs(task, device.profile.options.batch)
         self.samples = tuple(map(torch.from_numpy, self.inputs))
-        self.format = find_format(device.format)(graph, self.samples, work)
+        self.format = find_format(device.format).suited(device.facts())(graph, self.samples, work)
         self.reference = self.format.candidate(graph.module().eval(), self.path("dense"))
         self._stopped = threading.Event()
         self._calibration = calibration(task)

@@ -43,6 +43,7 @@ class FakeDevice(OnnxRuntimeDevice):
 
     runtime = "fake"
     lease_name = "fake"
+    _stands_in = True
 
     def __init__(
         self,

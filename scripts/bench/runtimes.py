@@ -37,7 +37,7 @@ def run(bench: Bench) -> None:
         for precision in PRECISIONS:
             for target, device in devices.items():
                 name = f"{target} {precision}"
-                form = find_format(device.format)
+                form = find_format(device.format).suited(device.facts())
                 path, calibration = Path(folder) / f"{name}{form.suffix}", [(images.numpy(),)]
                 artifact = form.write(module, (images[:1],), path, precision=precision, calibration=calibration)
                 with device.predictor(artifact) as predict:

@@ -31,7 +31,7 @@ def device_of(runtime: str, *, batch: int = 1) -> Device:
 def written(
     module: nn.Module, inputs: tuple[Tensor, ...], path: Path, *, device: Device, precision: Precision = "fp32"
 ) -> Artifact:
-    form = find_format(device.format)
+    form = find_format(device.format).suited(device.facts())
     calibration = [tuple(value.numpy() for value in inputs)]
     sample = tuple(value[: device.profile.options.batch] for value in inputs)
     return form.write(module, sample, path.with_suffix(form.suffix), precision=precision, calibration=calibration)

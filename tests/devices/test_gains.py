@@ -29,10 +29,14 @@ class Odd(FakeDevice):
     def __init__(self, profile: HardwareProfile) -> None:
         super().__init__(profile, script=lambda artifact: steady(self._ms(artifact)))
 
+    def hears(self, weights: np.ndarray) -> None:
+        """Told of those in INT8."""
+
     def _ms(self, artifact: Artifact) -> float:
         weights = [onnx.numpy_helper.to_array(one) for one in onnx.load(artifact.path).graph.initializer]
         sparse = np.mean(np.concatenate([one.ravel() for one in weights if one.ndim == 4]) == 0)
         if artifact.precision == "int8":
+            self.hears(np.concatenate([one.ravel() for one in weights if one.dtype == np.int8]))
             return 0.5
         if artifact.precision == "fp16":
             return 0.6 if 0.4 < sparse < 0.6 else 1.2
@@ -90,6 +94,17 @@ def test_where_sparse_kernels_may_not_be_used_is_another_measurement(odd: Odd) -
 def test_what_computes_something_else_is_left_out(odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Odd, "wrong", ("int8",))
     assert "deviates" in probe(odd).refused["int8"]
+
+
+@pytest.mark.parametrize(("flags", "largest"), [("avx2", 64), ("avx2 avx512_vnni", 127)])
+def test_int8_is_probed_with_weights_that_the_device_sums(
+    odd: Odd, monkeypatch: pytest.MonkeyPatch, flags: str, largest: int
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(Odd, "facts", lambda self: {"os": "Linux x86_64", "flags": flags})
+    monkeypatch.setattr(Odd, "hears", lambda self, weights: found.append(int(np.abs(weights.astype(int)).max())))
+    probe(odd)
+    assert max(found) == largest
 
 
 def test_a_device_without_fp32_is_an_error(odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None:

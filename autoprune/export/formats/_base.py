@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -42,6 +42,11 @@ class Format(ABC):
 
     def __init__(self, graph: PrunableGraph, inputs: tuple[Tensor, ...], workdir: Path) -> None:
         self._inputs = inputs
+
+    @classmethod
+    def suited(cls, facts: Mapping[str, str]) -> type[Format]:
+        """Itself, or a variant of it for what cannot run it as it is; ``facts`` are the device's, `Device.facts`."""
+        return cls
 
     @classmethod
     @abstractmethod

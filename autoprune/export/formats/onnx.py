@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from autoprune.compress.half import halve_onnx
-from autoprune.compress.quantize import quantize_onnx
+from autoprune.compress.quantize import quantize_onnx, saturates
 from autoprune.export.fast import Exporter
 from autoprune.export.formats._base import Format
 from autoprune.export.onnx import export_fresh
@@ -33,10 +34,16 @@ names = [node.name for node in session.get_inputs()]
 outputs = session.run(None, dict(zip(names, inputs)))"""
     symmetric: ClassVar[bool] = False
     """Whether INT8 activations are signed, around zero; see `quantize_onnx`."""
+    reduce_range: ClassVar[bool] = False
+    """Whether INT8 weights take 7 bits; see `quantize_onnx`."""
 
     def __init__(self, graph: PrunableGraph, inputs: tuple[Tensor, ...], workdir: Path) -> None:
         super().__init__(graph, inputs, workdir)
         self._exporter = Exporter(graph, inputs, workdir)
+
+    @classmethod
+    def suited(cls, facts: Mapping[str, str]) -> type[Format]:
+        return ReducedRangeOnnxFormat if saturates(facts) else cls
 
     @classmethod
     def write(
@@ -70,9 +77,15 @@ outputs = session.run(None, dict(zip(names, inputs)))"""
         elif precision == "fp16":
             halve_onnx(path, path)
         else:
-            quantize_onnx(path, path, calibration, symmetric=cls.symmetric)
+            quantize_onnx(path, path, calibration, symmetric=cls.symmetric, reduce_range=cls.reduce_range)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         return Artifact(path=path, precision=precision, sha256=digest, size_bytes=path.stat().st_size)
+
+
+class ReducedRangeOnnxFormat(OnnxFormat):
+    """For a CPU whose sums of 8-bit products overflow."""
+
+    reduce_range = True
 
 
 FORMAT = OnnxFormat
