@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoprune.devices.steadiness import REFERENCE
 from autoprune.errors import StageError
 from autoprune.latency.arithmetic import Arithmetic
 from autoprune.latency.plan import POOL, informative, scattered, sweeps
 from autoprune.latency.regress import Z95, Regression, fit
+from autoprune.latency.rounds import Round, time_round
 from autoprune.latency.table import Bias, Cell, HeldOut, LatencyTable, Observation, PrecisionTable, Purpose
 from autoprune.recipe import Keep, Recipe
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from autoprune.evaluate import Evaluator
     from autoprune.hardware import Precision, TimingPolicy
     from autoprune.latency.store import Store
-    from autoprune.records import Artifact, Measurement
+    from autoprune.records import Artifact
     from autoprune.space import BoundSpace
 
 Say = Callable[[str], None]
@@ -34,7 +34,6 @@ ATTEMPTS = 3
 DRAWS = 4  # for each recipe that is held out, as some of a small space are known already
 VAGUE = 50.0  # per cent; from there on a figure says nothing
 SETTLE_PERCENT = 10.0  # a wide interval only counts for less in the regression
-DENSE_MODELS = 3  # in a round: all of it is a share of what they say, so that their noise is everybody's
 PAYS = 0.25  # of what the arithmetic that a step removes is worth, at the average rate of its group
 
 
@@ -211,34 +210,26 @@ class Calibration:
             }
         )
 
-    def _settled(self, artifacts: Mapping[str, Artifact]) -> dict[str, Measurement]:
-        wanted = {**artifacts, **{f"{REFERENCE} {n}": self.evaluator.reference for n in range(1, DENSE_MODELS)}}
+    def _settled(self, artifacts: Mapping[str, Artifact]) -> Round:
         for _ in range(ATTEMPTS - 1):  # minutes of work should not be lost to a busy moment
             with contextlib.suppress(StageError):
-                return self.evaluator.time(wanted, self.policy)
-        return self.evaluator.time(wanted, self.policy)
+                return time_round(self.evaluator, artifacts, self.policy)
+        return time_round(self.evaluator, artifacts, self.policy)
 
 
-def _observation(
-    recipe: Recipe, purpose: Purpose, timed: Mapping[str, Measurement], again: Mapping[str, Measurement] | None
-) -> Observation:
-    found, reference_ms = timed[recipe.id], _dense_ms(timed)
+def _observation(recipe: Recipe, purpose: Purpose, timed: Round, again: Round | None) -> Observation:
+    found = timed.timed[recipe.id]
     return Observation(
         recipe=recipe,
         purpose=purpose,
-        share=found.median_ms / reference_ms,
-        low=found.low_ms / reference_ms,
-        high=found.high_ms / reference_ms,
+        share=timed.share(recipe.id),
+        low=found.low_ms / timed.reference_ms,
+        high=found.high_ms / timed.reference_ms,
         latency_ms=found.median_ms,
-        reference_ms=reference_ms,
+        reference_ms=timed.reference_ms,
         disturbed=found.disturbed,
-        again=again[recipe.id].median_ms / _dense_ms(again) if again else None,
+        again=again.share(recipe.id) if again else None,
     )
-
-
-def _dense_ms(timed: Mapping[str, Measurement]) -> float:
-    """The mean over the dense models of a round."""
-    return float(np.mean([one.median_ms for name, one in timed.items() if name.startswith(REFERENCE)]))
 
 
 def arithmetic(evaluator: Evaluator, space: BoundSpace) -> Arithmetic:

@@ -23,7 +23,6 @@ from _bench import Bench, main
 from scipy.stats import kendalltau
 
 from autoprune import engine
-from autoprune.devices.steadiness import REFERENCE
 from autoprune.engine import SearchConfig, Silent
 from autoprune.engine.prepare import Prepared, prepare
 from autoprune.evaluate import Evaluator
@@ -31,6 +30,7 @@ from autoprune.hardware import Precision, TimingPolicy
 from autoprune.latency import Calibration, Effort, Regression, Store, arithmetic, kept_units
 from autoprune.latency.calibrate import plain
 from autoprune.latency.plan import scattered
+from autoprune.latency.rounds import time_round
 from autoprune.recipe import Recipe
 
 UNSEEN, SEED = 40, 1234  # the seed is none of those that a calibration draws with
@@ -105,12 +105,10 @@ def timed_longer(evaluator: Evaluator, unseen: Unseen, *, seed: int) -> dict[str
 
 
 def shares(evaluator: Evaluator, recipes: Sequence[Recipe]) -> dict[str, float]:
-    """Recipe id -> share of the dense FP32 model's latency, timed beside each other and three dense models."""
+    """Recipe id -> share of the dense FP32 model's latency, timed beside each other."""
     artifacts = {recipe.id: evaluator.sketch(recipe) for recipe in recipes}
-    dense = {f"{REFERENCE} {n}": evaluator.reference for n in (2, 3)}
-    timed = evaluator.time({**artifacts, **dense}, LONGER)
-    dense_ms = np.mean([timed[name].median_ms for name in (REFERENCE, *dense)])
-    return {recipe: float(timed[recipe].median_ms / dense_ms) for recipe in artifacts}
+    found = time_round(evaluator, artifacts, LONGER)
+    return {recipe: found.share(recipe) for recipe in artifacts}
 
 
 def told(
