@@ -15,6 +15,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 Sparsity = Literal["2:4", "unstructured"]
 LOCAL, GIVEN = "local", "given"
 FOLDER = "hw_profiles"
+PATIENCE = 3
 
 
 class TimingPolicy(Strict):
@@ -35,6 +36,10 @@ class TimingPolicy(Strict):
         default=10.0, le=60.0, description="wait before that, or where the device throttles"
     )
     retries: NonNegativeInt = Field(default=2, description="how often to time again")
+
+    def patient(self) -> "TimingPolicy":
+        """With more time to settle: for what minutes or hours of work rest on, and a busy moment should not end."""
+        return self.model_copy(update={"max_seconds": PATIENCE * self.max_seconds})
 
 
 class RuntimeOptions(Strict):

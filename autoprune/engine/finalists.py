@@ -79,7 +79,8 @@ def measure_finalists(prepared: Prepared, evaluator: Evaluator, ledger: Ledger, 
     wanted = finalists(ledger.records.values(), prepared.objectives, goals=prepared.config.goals)
     made, left_out = _export_all(wanted, evaluator, observer)
     observer.stage(f"timing {len(made)} finalists against each other")
-    timed = evaluator.time({recipe: one.artifact for recipe, one in made.items()})
+    policy = prepared.device.profile.timing.patient()
+    timed = evaluator.time({recipe: one.artifact for recipe, one in made.items()}, policy)
     held_out = HeldOut(ledger.directory, prepared.fingerprints["data"])
     finals = []
     for number, (recipe, one) in enumerate(made.items(), 1):

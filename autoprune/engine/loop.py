@@ -72,9 +72,9 @@ def tell(pipeline: Pipeline, ledger: Ledger, evaluator: Evaluator, watch: "Watch
     """Write down what became of the oldest question."""
     flight, record = pipeline.end(ledger.records)
     known = record.recipe.id in ledger.records
+    if record.recipe == DENSE:  # before it is written down, so that a resume tries it again
+        check_dense({DENSE.id: record})
     ledger.tell(flight.question, record)
-    if record.recipe == DENSE:
-        check_dense(ledger.records)
     if flight.candidate and not known:
         members = front(ledger.records.values(), ledger.objectives)
         # the weights of the present front are kept, so that the finalists need not be trained again

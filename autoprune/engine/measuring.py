@@ -107,7 +107,7 @@ def _measured(finals: Finals, device: Device, directory: RunDirectory, task: Tas
     observer.stage(f"timing {len(artifacts)} models against each other")
     inputs = timing_inputs(task, device.profile.options.batch)
     try:
-        timed = device.latencies(artifacts, inputs, device.profile.timing, tell=observer.message)
+        timed = device.latencies(artifacts, inputs, device.profile.timing.patient(), tell=observer.message)
         told = [_told(one, device, artifacts, timed, inputs) for one in members if one.recipe.id in artifacts]
     except StageError as error:
         raise SearchError(f"The models cannot be compared on '{device.profile.name}': {error}") from error

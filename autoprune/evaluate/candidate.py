@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from autoprune.devices.steadiness import REFERENCE
 from autoprune.evaluate.faults import failure, innocent
 from autoprune.graph.cost import count_macs, count_parameters
+from autoprune.recipe import DENSE
 from autoprune.records import Failure, Score, Screened, Stage, Success, TrialRecord
 
 if TYPE_CHECKING:
@@ -97,8 +98,10 @@ class Candidate:
     def measure(self, notify: Notify = lambda stage: None) -> None:
         """Everything that needs the device."""
         if self._artifact and self.module and not self.ended:
+            timing = self.evaluator.device.profile.timing
+            policy = timing.patient() if self.recipe == DENSE else timing  # without it there is no search
             with self._step("parity", notify) as clock:
-                self._measured = self.evaluator.on_device(self._artifact, self.module, clock.enter)
+                self._measured = self.evaluator.on_device(self._artifact, self.module, clock.enter, policy=policy)
 
     def score(self) -> None:
         """The accuracy of the artifact on the validation split."""

@@ -113,7 +113,7 @@ class Evaluator:
         """A candidate of which nothing is done yet."""
         return Candidate(self, recipe, screen)
 
-    def on_device(self, artifact: Artifact, module: nn.Module, enter: Notify) -> OnDevice:
+    def on_device(self, artifact: Artifact, module: nn.Module, enter: Notify, *, policy: TimingPolicy) -> OnDevice:
         """Parity, latency and whatever else is wanted, under one lease; all again where the device is lost meanwhile.
 
         Raises:
@@ -126,7 +126,7 @@ class Evaluator:
                 enter("parity")
                 error = self._parity(artifact, module)
                 enter("latency")
-                timed = self._time({artifact.path.stem: artifact}, self.device.profile.timing)
+                timed = self._time({artifact.path.stem: artifact}, policy)
                 memory = None
                 if self.with_memory:
                     enter("memory")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoprune.errors import StageError
 from autoprune.latency.arithmetic import Arithmetic
 from autoprune.latency.plan import POOL, informative, scattered, sweeps
 from autoprune.latency.regress import Z95, Regression, fit
@@ -25,12 +23,10 @@ if TYPE_CHECKING:
     from autoprune.evaluate import Evaluator
     from autoprune.hardware import Precision, TimingPolicy
     from autoprune.latency.store import Store
-    from autoprune.records import Artifact
     from autoprune.space import BoundSpace
 
 Say = Callable[[str], None]
 HELD_OUT: Purpose = "held-out"
-ATTEMPTS = 3
 DRAWS = 4  # for each recipe that is held out, as some of a small space are known already
 VAGUE = 50.0  # per cent; from there on a figure says nothing
 SETTLE_PERCENT = 10.0  # a wide interval only counts for less in the regression
@@ -190,8 +186,8 @@ class Calibration:
         with self._making:
             artifacts = {recipe.id: self.evaluator.sketch(recipe) for recipe in recipes}
         try:
-            timed = self._settled(artifacts)
-            again = self._settled(artifacts) if purpose == HELD_OUT else None
+            timed = time_round(self.evaluator, artifacts, self.policy)
+            again = time_round(self.evaluator, artifacts, self.policy) if purpose == HELD_OUT else None
         finally:
             for artifact in artifacts.values():
                 artifact.path.unlink(missing_ok=True)
@@ -201,7 +197,7 @@ class Calibration:
     def policy(self) -> TimingPolicy:
         """The profile's, shortened to the effort. The sessions of a round share one warm-up: each is renewed anyway."""
         timing = self.evaluator.device.profile.timing
-        return timing.model_copy(
+        return timing.patient().model_copy(
             update={
                 "warmup_ms": timing.warmup_ms / (self.effort.together + 1),
                 "blocks": self.effort.blocks,
@@ -209,12 +205,6 @@ class Calibration:
                 "settle_percent": max(timing.settle_percent, SETTLE_PERCENT),
             }
         )
-
-    def _settled(self, artifacts: Mapping[str, Artifact]) -> Round:
-        for _ in range(ATTEMPTS - 1):  # minutes of work should not be lost to a busy moment
-            with contextlib.suppress(StageError):
-                return time_round(self.evaluator, artifacts, self.policy)
-        return time_round(self.evaluator, artifacts, self.policy)
 
 
 def _observation(recipe: Recipe, purpose: Purpose, timed: Round, again: Round | None) -> Observation:

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonschema
 import numpy as np
@@ -18,12 +19,16 @@ from optuna.trial import TrialState
 from torch import Tensor
 
 import autoprune
+from autoprune.devices import Arrays, Device
+from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.engine import configure, start
 from autoprune.engine.loop import tried
 from autoprune.engine.story import read_story
-from autoprune.errors import RunError, SearchError, TargetError, UsageError
+from autoprune.errors import RunError, SearchError, StageError, TargetError, UsageError
+from autoprune.hardware import TimingPolicy
 from autoprune.pareto import dominates, objectives
 from autoprune.recipe import DENSE
+from autoprune.records import Artifact
 from autoprune.report.summary import schema
 from autoprune.study import RunDirectory
 from autoprune.testing import FakeDevice
@@ -135,6 +140,36 @@ def test_the_test_split_scores_an_artifact_once(quick: Arguments, tmp_path: Path
     assert {one["accuracy"] for one in run.front} >= {
         one["accuracy"] for one in extended.front if one["recipe"] in {known["recipe"] for known in run.front}
     }
+
+
+def test_what_a_search_rests_on_has_more_time_to_settle(
+    quick: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dense model and the finalists; not every candidate."""
+    latencies, most = OnnxRuntimeDevice.latencies, []
+
+    def timed(
+        self: Device, artifacts: Mapping[str, Artifact], inputs: Arrays, policy: TimingPolicy, **more: Any
+    ) -> Any:
+        most.append(policy.max_seconds)
+        return latencies(self, artifacts, inputs, policy, **more)
+
+    monkeypatch.setattr(OnnxRuntimeDevice, "latencies", timed)
+    autoprune.search(**quick, strategy="random", trials=3, out=tmp_path / "run")
+    assert most == [90, 30, 30, 90]
+
+
+def test_a_dense_model_that_did_not_settle_is_tried_again(
+    quick: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsettled(*_: object, **__: object) -> NoReturn:
+        raise StageError("The latency did not settle.", kind="unsettled")
+
+    with monkeypatch.context() as noisy:
+        noisy.setattr("autoprune.devices.timing.measure_together", unsettled)
+        with pytest.raises(SearchError, match=r"The dense model itself failed \(latency\): .* did not settle"):
+            autoprune.search(**quick, strategy="random", trials=3, out=tmp_path / "run")
+    assert len(autoprune.resume(tmp_path / "run").front) >= 1
 
 
 def test_the_same_seed_tries_the_same_first_recipes(finished: autoprune.Run, quick: Arguments, tmp_path: Path) -> None:
