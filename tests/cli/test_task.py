@@ -123,7 +123,8 @@ def test_a_dense_model_that_cannot_be_scored_stops_at_once(
     done = command("search", "--task", path, "--trials", 9, *documents)
     assert done.code == 6
     assert_said(done.said, r"The dense model itself failed \(accuracy\)")
-    assert len(list((tmp_path / "out" / "trials").iterdir())) == 1
+    assert not list((tmp_path / "out" / "trials").iterdir()), "nothing else was tried, and it is tried again on resume"
+    assert "division by zero" in (tmp_path / "out" / "log.jsonl").read_text()
 
 
 def test_a_model_with_nothing_to_prune(command: Command, own_task: OwnTask) -> None:
