@@ -49,7 +49,9 @@ def network(
         path.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
         artifact = Artifact(path=path, precision="fp32", sha256=digest, size_bytes=len(content))
-        return artifact if precision == "fp32" else _converted(artifact, format, facts, precision, calibration)
+        if precision == "fp32":
+            return artifact
+        return _converted(artifact, format, facts=facts, precision=precision, calibration=calibration)
     import torch
 
     from autoprune.export.formats import find_format
@@ -60,7 +62,7 @@ def network(
 
 
 def _converted(
-    artifact: Artifact, format: str, facts: Mapping[str, str], precision: "Precision", calibration: "Calibration"
+    artifact: Artifact, format: str, *, facts: Mapping[str, str], precision: "Precision", calibration: "Calibration"
 ) -> Artifact:
     from autoprune.export.formats import find_format
     from autoprune.export.formats.onnx import OnnxFormat

@@ -25,6 +25,7 @@ from autoprune.errors import AutopruneError, CaptureError, DeviceError, RunError
 from autoprune.evaluate import Evaluator, out_of_space
 from autoprune.hardware import load_profile
 from autoprune.pareto import Goals, objectives
+from autoprune.recipe import DENSE
 from autoprune.space import load_space
 from autoprune.strategies import strategy
 from autoprune.study import Ledger, RunDirectory
@@ -226,7 +227,7 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
         run_trials(prepared, evaluator, ledger, observer, search=search, screen=screen)
     finally:
         ledger.close()
-    check_dense(ledger.records)
+    check_dense(ledger.records[DENSE.id])
     finals = measure_finalists(prepared, evaluator, ledger, observer)
     directory.write(directory.finals, finals.model_dump(mode="json"))
     document = write_reports(directory)

@@ -37,8 +37,9 @@ def run_trials(
     Candidates that are screened out cost little and do not count, but no more than ``SCREENED`` for each trial.
     """
     if "fp32" not in prepared.space.precisions and DENSE.id not in ledger.records:
-        ledger.keep(evaluator.evaluate(DENSE))  # what everything is compared with, though the space does not have it
-        check_dense(ledger.records)
+        dense = evaluator.evaluate(DENSE)  # what everything is compared with, though the space does not have it
+        check_dense(dense)
+        ledger.keep(dense)
     ledger.enqueue(search.seeds())
     watch = Watch(prepared, ledger, observer)
     repeats = 0
@@ -72,8 +73,8 @@ def tell(pipeline: Pipeline, ledger: Ledger, evaluator: Evaluator, watch: "Watch
     """Write down what became of the oldest question."""
     flight, record = pipeline.end(ledger.records)
     known = record.recipe.id in ledger.records
-    if record.recipe == DENSE:  # before it is written down, so that a resume tries it again
-        check_dense({DENSE.id: record})
+    if record.recipe == DENSE:
+        check_dense(record)
     ledger.tell(flight.question, record)
     if flight.candidate and not known:
         members = front(ledger.records.values(), ledger.objectives)
@@ -154,15 +155,14 @@ def best_so_far(records: list[TrialRecord], dense: TrialRecord | None) -> str:
     return f"{about}{best.speedup:.2f}x at {100 * best.accuracy:.2f} % (validation)"
 
 
-def check_dense(records: Mapping[str, TrialRecord]) -> None:
-    """The dense model is what everything is compared with.
+def check_dense(record: TrialRecord) -> None:
+    """The dense model is what everything is compared with. Where it failed that is not kept: a resume tries it again.
 
     Raises:
         SearchError: it failed.
     """
-    outcome = records[DENSE.id].outcome
-    if isinstance(outcome, Failure):
-        raise SearchError(f"The dense model itself failed ({outcome.stage}): {outcome.message}")
+    if isinstance(record.outcome, Failure):
+        raise SearchError(f"The dense model itself failed ({record.outcome.stage}): {record.outcome.message}")
 
 
 def check_candidates(records: Mapping[str, TrialRecord]) -> None:

@@ -28,7 +28,7 @@ from autoprune.errors import RunError, SearchError, StageError, TargetError, Usa
 from autoprune.hardware import TimingPolicy
 from autoprune.pareto import dominates, objectives
 from autoprune.recipe import DENSE
-from autoprune.records import Artifact
+from autoprune.records import Artifact, Measurement
 from autoprune.report.summary import schema
 from autoprune.study import RunDirectory
 from autoprune.testing import FakeDevice
@@ -150,7 +150,7 @@ def test_what_a_search_rests_on_has_more_time_to_settle(
 
     def timed(
         self: Device, artifacts: Mapping[str, Artifact], inputs: Arrays, policy: TimingPolicy, **more: Any
-    ) -> Any:
+    ) -> dict[str, Measurement]:
         most.append(policy.max_seconds)
         return latencies(self, artifacts, inputs, policy, **more)
 
@@ -159,9 +159,13 @@ def test_what_a_search_rests_on_has_more_time_to_settle(
     assert most == [90, 30, 30, 90]
 
 
+@pytest.mark.parametrize("precisions", ["[fp32]", "[int8]"])
 def test_a_dense_model_that_did_not_settle_is_tried_again(
-    quick: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precisions: str
 ) -> None:
+    (space := tmp_path / "space.yaml").write_text(Path(quick["space"]).read_text() + f"precision: {precisions}\n")
+    quick = {**quick, "space": str(space)}
+
     def unsettled(*_: object, **__: object) -> NoReturn:
         raise StageError("The latency did not settle.", kind="unsettled")
 
