@@ -12,6 +12,9 @@ has changed for good costs one wait and not one for every candidate, and since e
 speed-ups stay fair. A dense model that was marked as disturbed itself, because other work was seen, proves no drift:
 waiting cools no neighbour.
 
+The first time that the dense model was marked as disturbed is told, with what its latency is known to: all that is
+asked of such a device takes longer and is less sure, and whoever waits for it may be able to free it.
+
 Another power mode is another device: it is no drift, and ends the run, which can be resumed when it is set back.
 """
 
@@ -43,13 +46,14 @@ class Steadiness:
     _began: State | None = None
     _dense_ms: float | None = None
     _lasting: set[str] = field(default_factory=set)  # causes that were waited for in vain
+    _told_noise: bool = False
 
     def insist(
         self, measure: Callable[[State, Look], Timed], policy: TimingPolicy, tell: Callable[[str], None]
     ) -> Timed:
         """What ``measure`` gives when nothing holds the device back; marked where that cannot be had.
 
-        ``tell`` hears of every wait.
+        ``tell`` hears of every wait, and once of noise.
 
         Raises:
             DeviceError: it is in another power mode.
@@ -67,7 +71,19 @@ class Steadiness:
             self._lasting |= set(causes)
             tell(f"It stays so, and is not waited for again: {'; '.join(causes.values())}.")
         self._remember(found, drifted=DRIFT in causes)
+        self._tell_noise(found, tell)
         return {name: _told(one, seen, causes, discarded=attempt) for name, one in found.items()}
+
+    def _tell_noise(self, found: Timed, tell: Callable[[str], None]) -> None:
+        dense = found.get(REFERENCE)
+        if dense and dense.disturbed and not self._told_noise:
+            self._told_noise = True
+            tell(
+                f"Something else slows '{self.device.profile.name}' down, on it or beside it: while it was timed, the "
+                f"dense model took {dense.low_ms:.3g} to {dense.high_ms:.3g} ms. Until that ends, timing takes longer, "
+                "intervals are wider, and more candidates fail to settle. Close what else runs; where that is a "
+                "neighbour on a shared machine, take another hour, or raise timing.settle_percent in the profile."
+            )
 
     def _watched(self, measure: Callable[[State, Look], Timed]) -> tuple[list[State], Timed]:
         """What was seen before, during and after; and what was timed."""

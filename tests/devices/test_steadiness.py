@@ -99,6 +99,20 @@ def test_a_dense_model_beside_other_work_proves_no_drift(profile: HardwareProfil
     assert bench.times == 2
 
 
+def test_noise_is_told_once_with_what_it_makes_of_the_dense_model(profile: HardwareProfile) -> None:
+    bench = Bench(profile, itertools.repeat(2.0))
+
+    def noisy(state: State, look: Look) -> Timed:
+        found = bench._measure(POLICY, state, look)
+        return {name: one.model_copy(update={"disturbed": True, "high_ms": 2.71}) for name, one in found.items()}
+
+    for _ in range(3):
+        bench.steadiness.insist(noisy, POLICY, bench.said.append)
+    (said,) = bench.said
+    assert said.startswith("Something else slows 'here' down")
+    assert "the dense model took 2 to 2.71 ms" in said
+
+
 @pytest.mark.parametrize("when", [0, 1])
 def test_a_device_that_throttles_before_or_after_is_cooled_down(profile: HardwareProfile, when: int) -> None:
     states = [COOL, COOL, COOL, COOL]
