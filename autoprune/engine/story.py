@@ -103,9 +103,11 @@ def _warnings(info: RunInfo, records: tuple[TrialRecord, ...], finals: Finals | 
             f"{min(references):.3f} and {max(references):.3f} ms ({spread:.0f} %). Speed-ups are against the dense "
             "model timed at the same moment."
         )
-    loud = sum(record.score.latency.disturbed for record in records if record.score)
-    if loud:
-        said.append(f"Other work used the cores while {loud} of {len(references)} candidates were timed.")
+    disturbed = sum(record.score.latency.disturbed for record in records if record.score)
+    if disturbed:
+        said.append(
+            f"Something else slowed the device down while {disturbed} of {len(references)} candidates were timed."
+        )
     if finals and dense.split == "validation":
         said.append("The task has no test split: accuracies are on the validation split, which the search saw.")
     for recipe, why in (finals.left_out if finals else {}).items():

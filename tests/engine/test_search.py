@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,6 +195,16 @@ def test_a_task_without_test_split_says_so(quick: Arguments, tmp_path: Path) -> 
     run = autoprune.search(**{**quick, "task": quick["task"] + ":without_test"}, trials=3, out=tmp_path / "run")
     assert {model["split"] for model in run.front} == {"validation"}
     assert any("no test split" in warning for warning in run.document["warnings"])
+
+
+def test_how_many_were_disturbed_is_said(finished: autoprune.Run, tmp_path: Path) -> None:
+    shutil.copytree(finished.directory, tmp_path / "run")
+    trials = sorted((tmp_path / "run" / "trials").glob("*.json"))
+    scored = [path for path in trials if '"score"' in path.read_text()]
+    for path in scored:
+        path.write_text(path.read_text().replace('"disturbed": false', '"disturbed": true'))
+    said = f"Something else slowed the device down while {len(scored)} of {len(scored)} candidates were timed."
+    assert said in read_story(tmp_path / "run").warnings
 
 
 def test_a_task_object_needs_no_file(quick: Arguments, tmp_path: Path) -> None:
