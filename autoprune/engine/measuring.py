@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import kendalltau
 
+from autoprune.compress.quantize import saturates
 from autoprune.devices import Device, open_device
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.engine.api import Run
@@ -61,17 +62,31 @@ def measure(
         task = task or load(info.config)
         observer.stage("opening the device")
         device = open_device(profile)
-        if find_format(device.format).suffix != Path(finals.dense.model).suffix:
-            raise TargetError(
-                f"Runtime '{profile.runtime}' does not take {finals.dense.model}, which is what the run has: search "
-                "anew, with the device connected."
-            )
+        _check_format(finals, info, device, observer)
         found = _measured(finals, device, directory, task, observer)
         directory.write(directory.finals, found.model_dump(mode="json"))
         directory.note("measured", device=device.fingerprint)
         document = write_reports(directory)
     observer.message(how_far_off(found))
     return Run(directory.root, document)
+
+
+def _check_format(finals: Finals, info: RunInfo, device: Device, observer: Observer) -> None:
+    """Raise TargetError where the device does not take the models; say where its INT8 needs another range."""
+    name, kind = device.profile.name, find_format(device.format)
+    if kind.suffix != Path(finals.dense.model).suffix:
+        raise TargetError(
+            f"Runtime '{device.profile.runtime}' does not take {finals.dense.model}, which is what the run has: search "
+            "anew, with the device connected."
+        )
+    quantised = any(one.recipe.precision == "int8" for one in finals.finalists)
+    facts = device.facts()
+    if quantised and saturates(facts) and kind.suited(facts) is not kind.suited(info.facts):
+        observer.message(
+            f"'{name}' is an x86 CPU without VNNI, which was not known when the run was planned: sums of its 8-bit "
+            "weights overflow there, and INT8 models may be less accurate than they were scored. Search anew with the "
+            "device connected, or with its facts in the profile, and they have 7 bits."
+        )
 
 
 def _planned(directory: RunDirectory) -> Finals:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 import autoprune
 from autoprune import engine
+from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
 from autoprune.engine import Silent
 from autoprune.engine.story import read_story
 from autoprune.errors import DeviceError, RunError, TargetError
@@ -139,6 +140,18 @@ def test_measured_here_the_estimates_stay_beside(
     factor = again.document["baseline"]["error_factor"]
     truth, estimate = measured.document["baseline"]["latency_ms"], again.document["baseline"]["latency_ms"]
     assert 1 / factor < truth / estimate < factor
+
+
+def test_measured_where_int8_overflows_it_is_said(
+    plan: Callable[..., autoprune.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = plan(trials=8)
+    assert any(member["precision"] == "int8" for member in run.front)
+    for flags in ("avx2 avx512_vnni", "avx2"):
+        facts = {"os": "Linux x86_64", "flags": flags}
+        monkeypatch.setattr(OnnxRuntimeDevice, "facts", lambda device, facts=facts: facts)
+        engine.measure(run.directory, connect="local", observer=(listener := Listener()))
+        assert any("without VNNI" in said for said in listener.said) == (flags == "avx2")
 
 
 @pytest.mark.slow
