@@ -160,9 +160,10 @@ class _Timer:
     def add_block(self) -> None:
         """Take one more block, in a fresh session; again and again in the same while something slows it down."""
         first = self._block(partial(self.session.block, self.lead_in_runs), self.block_runs)
-        slowed = self._slowed(first)
-        best = self._patient(first) if slowed else first
-        self.patience = self.patience if slowed else max(self.patience, SOME_PATIENCE_S)
+        if self._slowed(first):
+            best = self._patient(first)
+        else:
+            best, self.patience = first, max(self.patience, SOME_PATIENCE_S)
         self.window.append(replace(best, retaken=best is not first))
 
     def _patient(self, block: Block) -> Block:
