@@ -28,7 +28,11 @@ class TimingPolicy(Strict):
     settle_percent: PositiveFloat = Field(
         default=3.0, description="width of the 95 % interval of the median at which the latency has settled"
     )
-    max_seconds: PositiveFloat = Field(default=20.0, description="give up on a model that has not settled by then")
+    max_seconds: PositiveFloat = Field(default=20.0, description="take no more blocks of a model that has not settled")
+    tolerate_percent: NonNegativeFloat = Field(
+        default=20.0,
+        description="width of that interval up to which one that has not settled counts even so, marked as disturbed",
+    )
     drift_percent: PositiveFloat = Field(
         default=10.0, description="time again what was timed while the dense model was slower than at first by this"
     )

@@ -34,8 +34,9 @@ class Measurement(Strict):
         low_ms, high_ms: the 95 % interval of the median by order statistics over the block medians; each block is a
             fresh session where the runtime can renew one, so that it holds for another session of the same artifact.
         samples_ms: samples that counted, in the order taken; every k-th where there are more than 1,000.
-        disturbed: other work used the device while much of it was timed, most blocks had to be dropped, or the device
-            was held back or slower than before, in spite of repetitions; the conditions say why (``disturbed_by``).
+        disturbed: other work used the device while much of it was timed, most blocks had to be dropped, the latency
+            has not settled (``unsettled`` in the conditions), or the device was held back or slower than before, in
+            spite of repetitions; the conditions say why (``disturbed_by``).
         error_factor: of an estimate: it may be off by that much either way (95 %).
         conditions: clocks, governor, temperature, load: what could be read, as read before; ``NAME_after`` where it was
             another afterwards; ``discarded``, how many measurements were, if any.

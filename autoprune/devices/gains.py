@@ -36,7 +36,7 @@ VARIANTS: tuple[tuple[Precision, Sparsity | None], ...] = (
     ("int8", None),
 )
 PAYS = 1.05  # times as fast as dense FP32
-POLICY = TimingPolicy(warmup_ms=10, blocks=7, block_ms=5, settle_percent=10, max_seconds=30)
+POLICY = TimingPolicy(warmup_ms=10, blocks=7, block_ms=5, settle_percent=10, max_seconds=30, tolerate_percent=0)
 
 
 class Gains(Strict):

@@ -28,7 +28,7 @@ KERNELS = (3, 1)
 LAYERS, SIZE = 2, 8
 STEPS = 0.5  # a multiple holds when widths between save less than this part of what smooth scaling would
 SCALES = 0.5  # latency grows at least with this power of the width, or it is overhead that was timed
-POLICY = TimingPolicy(warmup_ms=2, blocks=6, block_ms=1, settle_percent=30, max_seconds=6)
+POLICY = TimingPolicy(warmup_ms=2, blocks=6, block_ms=1, settle_percent=30, max_seconds=6, tolerate_percent=0)
 
 
 class Staircase(Strict):

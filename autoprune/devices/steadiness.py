@@ -81,8 +81,9 @@ class Steadiness:
             tell(
                 f"Something else slows '{self.device.profile.name}' down, on it or beside it: while it was timed, the "
                 f"dense model took {dense.low_ms:.3g} to {dense.high_ms:.3g} ms. Until that ends, timing takes longer, "
-                "intervals are wider, and more candidates fail to settle. Close what else runs; where that is a "
-                "neighbour on a shared machine, take another hour, or raise timing.settle_percent in the profile."
+                "intervals are wider, and some candidates may fail to settle. Close what else runs; where that is a "
+                "neighbour on a shared machine, take another hour; or let the profile ask for less, with a higher "
+                "timing.settle_percent."
             )
 
     def _watched(self, measure: Callable[[State, Look], Timed]) -> tuple[list[State], Timed]:

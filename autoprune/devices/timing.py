@@ -22,6 +22,10 @@ time, pairs of digits' models then had intervals of 5 % for 25, and 1 of 28 did 
 14, for 8. Where that does not help the patience halves, and doubles where it does: on a device that throttles, or in a
 session that is slower for where it lies in memory, it is in vain. After a block that needs none, some is there again.
 
+What has not settled within ``max_seconds`` counts where that interval is no wider than ``tolerate_percent``, and is
+marked as disturbed: a model of some milliseconds may meet no pause of such a neighbour that is long enough, and a wide
+interval says more than a failure. Where the blocks only got slower it does not count: what drifts has no latency yet.
+
 Where blocks were dropped, the interval reaches from the lowest block to the median over all of the window: disturbance
 only adds time, so the undisturbed median lies between.
 
@@ -33,7 +37,7 @@ that the tool rounds them, or makes them up; both are refused.
 Other work on the device is watched through `Session.foreign_seconds`. A block beside which it took more than
 ``FOREIGN_SHARE`` of the device is loud; quiet blocks are preferred. A result is marked as disturbed that loud blocks
 entered, beside which more than ``LOUD_SHARE`` of the blocks were loud (work that comes and goes leaves its traces in
-caches and clocks), or for which most blocks had to be dropped or taken again.
+caches and clocks), for which most blocks had to be dropped or taken again, or that has not settled.
 """
 
 import math
@@ -189,29 +193,45 @@ class _Timer:
         """Whether the blocks suffice. Raises StageError when they do not and time is up."""
         if self._settled():
             return not self._disturbed() or len(self.window) >= WINDOW * self.policy.blocks
-        if self.spent > self.policy.max_seconds:
+        if self.spent > self.policy.max_seconds and not self._tolerable():
             raise StageError(self._complaint(), kind="unsettled")
-        return False
+        return self.spent > self.policy.max_seconds
 
     def _settled(self) -> bool:
+        return self._within(self.policy.settle_percent)
+
+    def _tolerable(self) -> bool:
+        return self._within(self.policy.tolerate_percent) and not self._slower_and_slower()
+
+    def _within(self, percent: float) -> bool:
         return (
             len(self.window) >= self.policy.blocks
-            and self._width_percent() <= self.policy.settle_percent
+            and self._width_percent() <= percent
             and self._preempted_percent() <= PREEMPTED * self.policy.settle_percent
         )
+
+    def _slower_and_slower(self) -> bool:
+        """Whether all blocks that count are in the older half of those that were looked at."""
+        return [*self.window].index(self._counted()[-1]) < len(self.window) // 2
 
     def _complaint(self) -> str:
         policy, taken = self.policy, len(self.window)
         if taken < policy.blocks:
             found = f"only {taken} of {policy.blocks} blocks could be taken"
-        elif (width := self._width_percent()) > policy.settle_percent:
-            found = f"over the {policy.blocks} quietest blocks its 95 % interval is still {width:.1f} % wide"
+        elif self._width_percent() > max(policy.settle_percent, policy.tolerate_percent):
+            found = self._width()
+        elif (above := self._preempted_percent()) > PREEMPTED * policy.settle_percent:
+            found = f"the median is still {above:.0f} % above the fastest tenth of the runs"
         else:
-            found = f"the median is still {self._preempted_percent():.0f} % above the fastest tenth of the runs"
+            found = f"{self._width()}, and those since are all slower"
         return (
             f"The latency did not settle in {policy.max_seconds:g} s: {found}. Free the device of other work, "
-            f"or raise timing.max_seconds or timing.settle_percent in the hardware profile."
+            f"or raise timing.max_seconds or timing.tolerate_percent in the hardware profile."
         )
+
+    def _width(self) -> str:
+        blocks = self.policy.blocks
+        return f"over the {blocks} quietest blocks its 95 % interval is still {self._width_percent():.1f} % wide"
 
     def _counted(self) -> list[Block]:
         """The blocks that count, in the order taken: the lowest medians, of quiet blocks where there are enough."""
@@ -251,17 +271,21 @@ class _Timer:
             low_ms=1e3 * low,
             high_ms=1e3 * high,
             cv_percent=float(100 * samples.std() / samples.mean()),
-            disturbed=self._disturbed() or sum(block.retaken for block in counted) > len(counted) / 2,
+            disturbed=not self._settled()
+            or self._disturbed()
+            or sum(block.retaken for block in counted) > len(counted) / 2,
             samples_ms=tuple(samples[:: math.ceil(len(samples) / STORED_SAMPLES)].tolist()),
             **{**asdict(circumstances), "conditions": {**circumstances.conditions, **self._conditions()}},
         )
 
     def _conditions(self) -> dict[str, str]:
-        """Those of the session, and what a sample is where it is not one inference."""
-        found = self.session.conditions()
-        if self.session.statistic == "each":
-            return found
-        return {**found, "statistic": f"a sample is the {self.session.statistic} of {self.block_runs} runs"}
+        """Those of the session; what a sample is where it is not one inference; how far it is from settled."""
+        found = dict(self.session.conditions())
+        if self.session.statistic != "each":
+            found["statistic"] = f"a sample is the {self.session.statistic} of {self.block_runs} runs"
+        if not self._settled():
+            found["unsettled"] = f"after {self.policy.max_seconds:g} s, {self._width()}"
+        return found
 
     def _interval(self, counted: Sequence[Block]) -> tuple[float, float]:
         """Seconds. Where blocks were dropped the choice of the lowest narrows the usual interval, so it is widened."""

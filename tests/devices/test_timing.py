@@ -1,5 +1,6 @@
 import itertools
 import random
+import re
 import statistics
 from collections.abc import Iterator
 
@@ -117,6 +118,34 @@ def test_never_settling_is_an_error_and_no_number() -> None:
     assert caught.value.kind == "unsettled"
 
 
+class Busy(FakeSession):
+    """Beside a neighbour whose load is another one for every run, so that no block is quiet."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__(steady(2.0))
+        self.random, self.most, self.level = random.Random(0), most, 1.0
+
+    def run(self, n: int) -> list[float]:
+        self.level = 1 + self.most * self.random.random()
+        return [self.level * sample for sample in super().run(n)]
+
+
+def test_what_has_not_settled_counts_with_its_interval_and_is_marked() -> None:
+    policy = POLICY.model_copy(update={"block_ms": 300.0})  # of few blocks in 5 s the quietest are still apart
+    measurement = measure(Busy(0.3), policy, HERE)
+    assert measurement.disturbed
+    assert re.match(r"after 5 s, over the 11 quietest blocks .* [0-9.]+ % wide", measurement.conditions["unsettled"])
+    assert measurement.low_ms <= 2.1
+    assert measurement.high_ms > 1.05 * measurement.low_ms
+    with pytest.raises(StageError, match="did not settle"):
+        measure(Busy(0.3), policy.model_copy(update={"tolerate_percent": 0}), HERE)
+
+
+def test_an_interval_that_is_wider_than_tolerated_is_an_error() -> None:
+    with pytest.raises(StageError, match=r"% wide\. Free the device .* timing\.tolerate_percent"):
+        measure(Busy(2.0), POLICY.model_copy(update={"block_ms": 200.0}), HERE)
+
+
 def _growing_levels() -> Iterator[float]:
     """Another level about every block, each 3 % above the one before."""
     for level in itertools.count():
@@ -124,7 +153,7 @@ def _growing_levels() -> Iterator[float]:
 
 
 def test_endless_drift_is_unsettled() -> None:
-    with pytest.raises(StageError) as caught:
+    with pytest.raises(StageError, match="those since are all slower") as caught:
         measure(FakeSession(steady(2.0, drift_percent=0.05)), POLICY, HERE)
     assert caught.value.kind == "unsettled"
 
