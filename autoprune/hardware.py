@@ -31,7 +31,7 @@ class TimingPolicy(Strict):
     max_seconds: PositiveFloat = Field(default=20.0, description="take no more blocks of a model that has not settled")
     tolerate_percent: NonNegativeFloat = Field(
         default=20.0,
-        description="width of that interval up to which one that has not settled counts even so, marked as disturbed",
+        description="how far apart the fastest runs of a model that has not settled may be, to stand for its latency",
     )
     drift_percent: PositiveFloat = Field(
         default=10.0, description="time again what was timed while the dense model was slower than at first by this"

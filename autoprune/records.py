@@ -30,9 +30,11 @@ class Measurement(Strict):
     Attributes:
         n: samples that counted: those of the quietest blocks; 0 for an estimate. Where a sample is not one inference,
             ``statistic`` in ``conditions`` says what it is; p90, p99 and cv are then not those of inferences.
-        median_ms, p90_ms, p99_ms, cv_percent: over those samples; percentiles and variation None for an estimate.
+        median_ms, p90_ms, p99_ms, cv_percent: over those samples; percentiles and variation None for an estimate. Where
+            the conditions say ``unsettled``, the median is that of the fastest runs of the quietest stretches of time.
         low_ms, high_ms: the 95 % interval of the median by order statistics over the block medians; each block is a
             fresh session where the runtime can renew one, so that it holds for another session of the same artifact.
+            Of fastest runs, the lowest and the highest that counted.
         samples_ms: samples that counted, in the order taken; every k-th where there are more than 1,000.
         disturbed: other work used the device while much of it was timed, most blocks had to be dropped, the latency
             has not settled (``unsettled`` in the conditions), or the device was held back or slower than before, in

@@ -22,9 +22,10 @@ time, pairs of digits' models then had intervals of 5 % for 25, and 1 of 28 did 
 14, for 8. Where that does not help the patience halves, and doubles where it does: on a device that throttles, or in a
 session that is slower for where it lies in memory, it is in vain. After a block that needs none, some is there again.
 
-What has not settled within ``max_seconds`` counts where that interval is no wider than ``tolerate_percent``, and is
-marked as disturbed: a model of some milliseconds may meet no pause of such a neighbour that is long enough, and a wide
-interval says more than a failure. Where the blocks only got slower it does not count: what drifts has no latency yet.
+A model of some milliseconds may meet no pause of such a neighbour that is long enough for it to settle. After
+``max_seconds`` its `FastestRuns` stand for it, marked as disturbed, where they are no further apart than
+``tolerate_percent``; and those of all that was timed beside it, so that speed-ups stay fair. Where runs only got slower
+nothing does: what drifts has no latency yet.
 
 Where blocks were dropped, the interval reaches from the lowest block to the median over all of the window: disturbance
 only adds time, so the undisturbed median lies between.
@@ -52,6 +53,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from autoprune.devices._base import Circumstances, Session
+from autoprune.devices.fastest import FastestRuns
 from autoprune.errors import StageError
 from autoprune.hardware import TimingPolicy
 from autoprune.records import Measurement
@@ -96,7 +98,8 @@ def measure_together(
         for timer in order.sample(list(timers.values()), len(timers)):
             timer.add_block()
         look()
-    return {name: timer.summarise(circumstances[name]) for name, timer in timers.items()}
+    settled = all(timer.settled for timer in timers.values())
+    return {name: timer.summarise(circumstances[name], settled=settled) for name, timer in timers.items()}
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class _Timer:
     def __init__(self, session: Session, policy: TimingPolicy) -> None:
         self.session, self.policy = session, policy
         self.window: deque[Block] = deque(maxlen=LONGEST * policy.blocks)
+        self.fastest = FastestRuns(counted=policy.blocks, stretches=LONGEST * policy.blocks)
         self.spent, self.patience = 0.0, PATIENCE_S
         fastest = self._warm_up()
         self.block_runs = self._runs(policy.block_ms, fastest)
@@ -163,6 +167,7 @@ class _Timer:
 
     def add_block(self) -> None:
         """Take one more block, in a fresh session; again and again in the same while something slows it down."""
+        self.fastest.begin_block()
         first = self._block(partial(self.session.block, self.lead_in_runs), self.block_runs)
         if self._slowed(first):
             best = self._patient(first)
@@ -185,53 +190,51 @@ class _Timer:
     def _block(self, take: Callable[[int], tuple[list[float], float | None]], runs: int) -> Block:
         began = time.monotonic()
         samples, foreign = take(runs)
-        self._checked(samples, runs, began)
+        self.fastest.add(self._checked(samples, runs, began))
         return Block(samples, (foreign or 0.0) / _total(samples, runs))
 
     @property
     def done(self) -> bool:
         """Whether the blocks suffice. Raises StageError when they do not and time is up."""
-        if self._settled():
+        if self.settled:
             return not self._disturbed() or len(self.window) >= WINDOW * self.policy.blocks
         if self.spent > self.policy.max_seconds and not self._tolerable():
             raise StageError(self._complaint(), kind="unsettled")
         return self.spent > self.policy.max_seconds
 
-    def _settled(self) -> bool:
-        return self._within(self.policy.settle_percent)
-
-    def _tolerable(self) -> bool:
-        return self._within(self.policy.tolerate_percent) and not self._slower_and_slower()
-
-    def _within(self, percent: float) -> bool:
+    @property
+    def settled(self) -> bool:
+        """Whether the latency is that of the blocks."""
         return (
             len(self.window) >= self.policy.blocks
-            and self._width_percent() <= percent
-            and self._preempted_percent() <= PREEMPTED * self.policy.settle_percent
+            and self._width_percent() <= self.policy.settle_percent
+            and not self._preempted()
         )
 
-    def _slower_and_slower(self) -> bool:
-        """Whether all blocks that count are in the older half of those that were looked at."""
-        return [*self.window].index(self._counted()[-1]) < len(self.window) // 2
+    def _preempted(self) -> bool:
+        return self._preempted_percent() > PREEMPTED * self.policy.settle_percent
+
+    def _tolerable(self) -> bool:
+        return (
+            len(self.window) >= self.policy.blocks
+            and self.fastest.width_percent <= self.policy.tolerate_percent
+            and not self.fastest.slower_and_slower
+            and not self._preempted()
+        )
 
     def _complaint(self) -> str:
         policy, taken = self.policy, len(self.window)
         if taken < policy.blocks:
             found = f"only {taken} of {policy.blocks} blocks could be taken"
-        elif self._width_percent() > max(policy.settle_percent, policy.tolerate_percent):
-            found = self._width()
-        elif (above := self._preempted_percent()) > PREEMPTED * policy.settle_percent:
-            found = f"the median is still {above:.0f} % above the fastest tenth of the runs"
+        elif self._preempted() and self._width_percent() <= policy.settle_percent:
+            found = f"the median is still {self._preempted_percent():.0f} % above the fastest tenth of the runs"
         else:
-            found = f"{self._width()}, and those since are all slower"
+            width = f"over the {policy.blocks} quietest blocks its 95 % interval is still {self._width_percent():.1f} %"
+            found = f"{width} wide" + (", and those since are all slower" if self.fastest.slower_and_slower else "")
         return (
             f"The latency did not settle in {policy.max_seconds:g} s: {found}. Free the device of other work, "
             f"or raise timing.max_seconds or timing.tolerate_percent in the hardware profile."
         )
-
-    def _width(self) -> str:
-        blocks = self.policy.blocks
-        return f"over the {blocks} quietest blocks its 95 % interval is still {self._width_percent():.1f} % wide"
 
     def _counted(self) -> list[Block]:
         """The blocks that count, in the order taken: the lowest medians, of quiet blocks where there are enough."""
@@ -256,43 +259,43 @@ class _Timer:
         often = loud > LOUD_SHARE * len(self.window) or dropped > len(self.window) / 2
         return often or any(block.loud for block in counted)
 
-    def summarise(self, circumstances: Circumstances) -> Measurement:
+    def summarise(self, circumstances: Circumstances, *, settled: bool) -> Measurement:
+        """From the blocks, or where not all have ``settled`` from the fastest runs."""
         counted = self._counted()
         samples = 1e3 * np.concatenate([block.samples for block in counted])
         if np.ptp(samples) == 0:
             raise StageError("The clock of the device cannot be trusted: all durations are the same.", kind="clock")
-        low, high = self._interval(counted)
+        lowest = 1e3 * np.array(self.fastest.lowest)
+        low, high = self._interval(counted) if settled else (lowest[0], lowest[-1])
         return Measurement(
             source="measured",
             n=len(samples),
-            median_ms=float(np.median(samples)),
+            median_ms=float(np.median(samples if settled else lowest)),
             p90_ms=float(np.quantile(samples, 0.90)),
             p99_ms=float(np.quantile(samples, 0.99)),
-            low_ms=1e3 * low,
-            high_ms=1e3 * high,
+            low_ms=low,
+            high_ms=high,
             cv_percent=float(100 * samples.std() / samples.mean()),
-            disturbed=not self._settled()
-            or self._disturbed()
-            or sum(block.retaken for block in counted) > len(counted) / 2,
+            disturbed=not settled or self._disturbed() or sum(block.retaken for block in counted) > len(counted) / 2,
             samples_ms=tuple(samples[:: math.ceil(len(samples) / STORED_SAMPLES)].tolist()),
-            **{**asdict(circumstances), "conditions": {**circumstances.conditions, **self._conditions()}},
+            **{**asdict(circumstances), "conditions": {**circumstances.conditions, **self._conditions(settled)}},
         )
 
-    def _conditions(self) -> dict[str, str]:
-        """Those of the session; what a sample is where it is not one inference; how far it is from settled."""
+    def _conditions(self, settled: bool) -> dict[str, str]:
+        """Those of the session, and what figures are where they are not those of single inferences in quiet blocks."""
         found = dict(self.session.conditions())
         if self.session.statistic != "each":
             found["statistic"] = f"a sample is the {self.session.statistic} of {self.block_runs} runs"
-        if not self._settled():
-            found["unsettled"] = f"after {self.policy.max_seconds:g} s, {self._width()}"
+        if not settled:
+            found["unsettled"] = f"in {self.policy.max_seconds:g} s: median and interval are of the fastest runs"
         return found
 
     def _interval(self, counted: Sequence[Block]) -> tuple[float, float]:
-        """Seconds. Where blocks were dropped the choice of the lowest narrows the usual interval, so it is widened."""
-        low, high = median_interval([block.median for block in counted])
-        if len(self.window) == len(counted):
+        """Milliseconds. Where blocks were dropped, their choice narrows the usual interval, so it is widened."""
+        everything, medians = ([1e3 * block.median for block in blocks] for blocks in (self.window, counted))
+        low, high = median_interval(medians)
+        if len(everything) == len(medians):
             return low, high
-        everything = [block.median for block in self.window]
         return min(everything), max(high, statistics.median(everything))
 
 

@@ -1,6 +1,5 @@
 import itertools
 import random
-import re
 import statistics
 from collections.abc import Iterator
 
@@ -118,32 +117,60 @@ def test_never_settling_is_an_error_and_no_number() -> None:
     assert caught.value.kind == "unsettled"
 
 
-class Busy(FakeSession):
-    """Beside a neighbour whose load is another one for every run, so that no block is quiet."""
+class Busy(Session):
+    """Beside a neighbour that is never still for as long as a block, and of another load every time."""
 
-    def __init__(self, most: float) -> None:
-        super().__init__(steady(2.0))
-        self.random, self.most, self.level = random.Random(0), most, 1.0
+    def __init__(self, latency_ms: float, *, pause_s: float = 0.006) -> None:
+        self.script, self.pause_s, self.random = steady(latency_ms), pause_s, random.Random(1)
+        self.slower, self.left_s = 1.0, 0.0
 
     def run(self, n: int) -> list[float]:
-        self.level = 1 + self.most * self.random.random()
-        return [self.level * sample for sample in super().run(n)]
+        return [self._one(next(self.script)) for _ in range(n)]
+
+    def _one(self, work: float) -> float:
+        took = 0.0
+        while work > 1e-9:
+            if self.left_s <= 0:
+                self._next()
+            step = min(self.left_s, work * self.slower)
+            took, work, self.left_s = took + step, work - step / self.slower, self.left_s - step
+        return took
+
+    def _next(self) -> None:
+        if self.slower > 1:
+            self.slower, self.left_s = 1.0, self.pause_s
+        else:
+            self.slower, self.left_s = self.random.uniform(1.5, 2.5), self.random.expovariate(1 / 0.03)
 
 
-def test_what_has_not_settled_counts_with_its_interval_and_is_marked() -> None:
-    policy = POLICY.model_copy(update={"block_ms": 300.0})  # of few blocks in 5 s the quietest are still apart
-    measurement = measure(Busy(0.3), policy, HERE)
-    assert measurement.disturbed
-    assert re.match(r"after 5 s, over the 11 quietest blocks .* [0-9.]+ % wide", measurement.conditions["unsettled"])
-    assert measurement.low_ms <= 2.1
-    assert measurement.high_ms > 1.05 * measurement.low_ms
+STRICT = POLICY.model_copy(update={"tolerate_percent": 0})
+
+
+def test_what_does_not_settle_is_told_by_its_fastest_runs_and_marked() -> None:
     with pytest.raises(StageError, match="did not settle"):
-        measure(Busy(0.3), policy.model_copy(update={"tolerate_percent": 0}), HERE)
+        measure(Busy(4.0), STRICT, HERE)
+    measurement = measure(Busy(4.0), POLICY, HERE)
+    assert measurement.median_ms == pytest.approx(4.0, rel=0.01)
+    assert measurement.low_ms < measurement.median_ms < measurement.high_ms
+    assert measurement.disturbed
+    assert "in 5 s" in measurement.conditions["unsettled"]
 
 
-def test_an_interval_that_is_wider_than_tolerated_is_an_error() -> None:
+def test_what_was_timed_beside_it_is_told_by_its_fastest_runs_too() -> None:
+    def uneven() -> FakeSession:
+        return FakeSession(sample * (1.0 if run % 3 else 0.9) for run, sample in enumerate(steady(4.0)))
+
+    assert measure(uneven(), POLICY, HERE).median_ms == pytest.approx(4.0, rel=0.01)
+    sessions: dict[str, Session] = {"dense": uneven(), "cut": Busy(2.0, pause_s=0.003)}
+    found = measure_together(sessions, POLICY, dict.fromkeys(sessions, HERE))
+    assert found["dense"].median_ms == pytest.approx(3.6, rel=0.01)
+    assert found["cut"].median_ms == pytest.approx(2.0, rel=0.01)
+    assert found["dense"].disturbed
+
+
+def test_fastest_runs_that_are_far_apart_are_no_latency() -> None:
     with pytest.raises(StageError, match=r"% wide\. Free the device .* timing\.tolerate_percent"):
-        measure(Busy(2.0), POLICY.model_copy(update={"block_ms": 200.0}), HERE)
+        measure(Busy(4.0, pause_s=0.003), POLICY.model_copy(update={"tolerate_percent": 5.0}), HERE)
 
 
 def _growing_levels() -> Iterator[float]:
