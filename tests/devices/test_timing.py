@@ -179,9 +179,11 @@ def _growing_levels() -> Iterator[float]:
         yield from [1.03**level] * 20
 
 
-def test_endless_drift_is_unsettled() -> None:
+@pytest.mark.parametrize("tolerate_percent", [20, 60])
+def test_endless_drift_is_unsettled(tolerate_percent: float) -> None:
+    policy = POLICY.model_copy(update={"tolerate_percent": tolerate_percent})
     with pytest.raises(StageError, match="those since are all slower") as caught:
-        measure(FakeSession(steady(2.0, drift_percent=0.05)), POLICY, HERE)
+        measure(FakeSession(steady(2.0, drift_percent=0.05)), policy, HERE)
     assert caught.value.kind == "unsettled"
 
 
