@@ -28,10 +28,14 @@ class TimingPolicy(Strict):
     settle_percent: PositiveFloat = Field(
         default=3.0, description="width of the 95 % interval of the median at which the latency has settled"
     )
-    max_seconds: PositiveFloat = Field(default=20.0, description="take no more blocks of a model that has not settled")
+    max_seconds: PositiveFloat = Field(
+        default=20.0, description="what has not settled by then is told by its fastest runs, or given up"
+    )
     tolerate_percent: NonNegativeFloat = Field(
-        default=20.0,
-        description="how far apart the fastest runs of a model that has not settled may be, to stand for its latency",
+        default=20.0, description="told by them where they are no further apart than this"
+    )
+    give_up_seconds: PositiveFloat | None = Field(
+        default=None, description="given up by then at the latest; ``max_seconds`` where it is left out"
     )
     drift_percent: PositiveFloat = Field(
         default=10.0, description="time again what was timed while the dense model was slower than at first by this"
@@ -42,8 +46,13 @@ class TimingPolicy(Strict):
     retries: NonNegativeInt = Field(default=2, description="how often to time again")
 
     def patient(self) -> "TimingPolicy":
-        """With more time to settle: for what minutes or hours of work rest on, and a busy moment should not end."""
-        return self.model_copy(update={"max_seconds": PATIENCE * self.max_seconds})
+        """Not given up so soon: for what minutes or hours of work rest on, and a busy moment should not end."""
+        return self.model_copy(update={"give_up_seconds": PATIENCE * self.give_up_s})
+
+    @property
+    def give_up_s(self) -> float:
+        """Seconds after which what has not settled is given up."""
+        return max(self.give_up_seconds or 0.0, self.max_seconds)
 
 
 class RuntimeOptions(Strict):

@@ -73,8 +73,8 @@ def measure(session: Session, policy: TimingPolicy, circumstances: Circumstances
     """The latency of one session.
 
     Raises:
-        StageError: kind ``unsettled``: it has not settled within ``policy.max_seconds``; kind ``clock``: the samples
-            cannot be durations (negative, zero, not finite, all the same); whatever the session raises.
+        StageError: kind ``unsettled``: it has not settled, and its fastest runs do not tell it either; kind ``clock``:
+            the samples cannot be durations (negative, zero, not finite, all the same); whatever the session raises.
     """
     return measure_together({"": session}, policy, {"": circumstances})[""]
 
@@ -89,8 +89,8 @@ def measure_together(
 ) -> dict[str, Measurement]:
     """The latencies of several sessions, their blocks interleaved in random order so that a drift meets all alike.
 
-    All go on until the last has settled; ``policy.max_seconds`` holds for each. ``look`` is called between the blocks.
-    Raises as `measure`, and what ``look`` raises.
+    All go on until the last has settled or is told by its fastest runs; the times of ``policy`` hold for each. ``look``
+    is called between the blocks. Raises as `measure`, and what ``look`` raises.
     """
     order = random.Random(seed)  # noqa: S311 - not cryptography
     timers = {name: _Timer(session, policy) for name, session in sessions.items()}
@@ -198,9 +198,11 @@ class _Timer:
         """Whether the blocks suffice. Raises StageError when they do not and time is up."""
         if self.settled:
             return not self._disturbed() or len(self.window) >= WINDOW * self.policy.blocks
-        if self.spent > self.policy.max_seconds and not self._tolerable():
+        if self.spent > self.policy.max_seconds and self._tolerable():
+            return True
+        if self.spent > self.policy.give_up_s:
             raise StageError(self._complaint(), kind="unsettled")
-        return self.spent > self.policy.max_seconds
+        return False
 
     @property
     def settled(self) -> bool:
@@ -232,7 +234,7 @@ class _Timer:
             width = f"over the {policy.blocks} quietest blocks its 95 % interval is still {self._width_percent():.1f} %"
             found = f"{width} wide" + (", and those since are all slower" if self.fastest.slower_and_slower else "")
         return (
-            f"The latency did not settle in {policy.max_seconds:g} s: {found}. Free the device of other work, "
+            f"The latency did not settle in {policy.give_up_s:g} s: {found}. Free the device of other work, "
             f"or raise timing.max_seconds or timing.tolerate_percent in the hardware profile."
         )
 
@@ -287,7 +289,7 @@ class _Timer:
         if self.session.statistic != "each":
             found["statistic"] = f"a sample is the {self.session.statistic} of {self.block_runs} runs"
         if not settled:
-            found["unsettled"] = f"in {self.policy.max_seconds:g} s: median and interval are of the fastest runs"
+            found["unsettled"] = f"in {self.policy.max_seconds:g} s; median and interval are of the fastest runs"
         return found
 
     def _interval(self, counted: Sequence[Block]) -> tuple[float, float]:

@@ -152,7 +152,7 @@ def test_what_a_search_rests_on_has_more_time_to_settle(
     def timed(
         self: Device, artifacts: Mapping[str, Artifact], inputs: Arrays, policy: TimingPolicy, **more: Any
     ) -> dict[str, Measurement]:
-        most.append(policy.max_seconds)
+        most.append(policy.give_up_s)
         return latencies(self, artifacts, inputs, policy, **more)
 
     monkeypatch.setattr(OnnxRuntimeDevice, "latencies", timed)
