@@ -10,6 +10,7 @@ from autoprune.hardware import Precision
 from autoprune.recipe import Recipe
 
 Stage = Literal["cut", "recover", "screen", "export", "parity", "latency", "memory", "energy", "accuracy"]
+UNSETTLED = "unsettled"  # the condition that says so
 
 
 class Artifact(Strict):
@@ -62,6 +63,11 @@ class Measurement(Strict):
     disturbed: bool = False
     conditions: dict[str, str] = Field(default_factory=dict)
     samples_ms: tuple[PositiveFloat, ...] = ()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it is told by its fastest runs, because it or what was timed beside it did not settle."""
+        return UNSETTLED in self.conditions
 
 
 class Energy(Strict):

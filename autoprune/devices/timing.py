@@ -56,7 +56,7 @@ from autoprune.devices._base import Circumstances, Session
 from autoprune.devices.fastest import FastestRuns
 from autoprune.errors import StageError
 from autoprune.hardware import TimingPolicy
-from autoprune.records import Measurement
+from autoprune.records import UNSETTLED, Measurement
 
 FOREIGN_SHARE = 0.2
 LOUD_SHARE = 0.25
@@ -289,7 +289,7 @@ class _Timer:
         if self.session.statistic != "each":
             found["statistic"] = f"a sample is the {self.session.statistic} of {self.block_runs} runs"
         if not settled:
-            found["unsettled"] = f"in {self.policy.max_seconds:g} s; median and interval are of the fastest runs"
+            found[UNSETTLED] = f"in {self.policy.max_seconds:g} s; median and interval are of the fastest runs"
         return found
 
     def _interval(self, counted: Sequence[Block]) -> tuple[float, float]:

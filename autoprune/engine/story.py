@@ -1,5 +1,6 @@
 """A run directory told: everything that a report needs, read back from files alone."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from autoprune.engine.loop import DRIFT_PERCENT
 from autoprune.errors import RunError
 from autoprune.pareto import front, objectives
 from autoprune.recipe import DENSE
-from autoprune.records import TrialRecord
+from autoprune.records import Measurement, TrialRecord
 from autoprune.report import Finalist as Told
 from autoprune.report import RunReport, pareto_document, render_html
 from autoprune.study import RunDirectory
@@ -103,13 +104,18 @@ def _warnings(info: RunInfo, records: tuple[TrialRecord, ...], finals: Finals | 
             f"{min(references):.3f} and {max(references):.3f} ms ({spread:.0f} %). Speed-ups are against the dense "
             "model timed at the same moment."
         )
-    disturbed = sum(record.score.latency.disturbed for record in records if record.score)
-    if disturbed:
-        said.append(
-            f"Something else slowed the device down while {disturbed} of {len(references)} candidates were timed."
-        )
+    said += _disturbance([record.score.latency for record in records if record.score], finals)
     if finals and dense.split == "validation":
         said.append("The task has no test split: accuracies are on the validation split, which the search saw.")
     for recipe, why in (finals.left_out if finals else {}).items():
         said.append(f"Recipe {recipe} was on the front but failed when it was exported afresh: {why}")
     return said
+
+
+def _disturbance(latencies: Sequence[Measurement], finals: Finals | None) -> Iterator[str]:
+    disturbed, unsettled = sum(one.disturbed for one in latencies), sum(one.unsettled for one in latencies)
+    if disturbed:
+        how = f"; {unsettled} did not settle and are told by their fastest runs" if unsettled else ""
+        yield f"Something else slowed the device down while {disturbed} of {len(latencies)} candidates were timed{how}."
+    if finals and finals.dense.score.latency.unsettled:
+        yield "The models of the front did not settle beside it, and are told by their fastest runs."

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -205,6 +206,11 @@ def test_how_many_were_disturbed_is_said(finished: autoprune.Run, tmp_path: Path
         path.write_text(path.read_text().replace('"disturbed": false', '"disturbed": true'))
     said = f"Something else slowed the device down while {len(scored)} of {len(scored)} candidates were timed."
     assert said in read_story(tmp_path / "run").warnings
+    for path in [*scored[:2], tmp_path / "run" / "finals.json"]:
+        path.write_text(re.sub(r'"conditions": \{', '"conditions": {"unsettled": "in 20 s", ', path.read_text()))
+    warnings = read_story(tmp_path / "run").warnings
+    assert f"{said[:-1]}; 2 did not settle and are told by their fastest runs." in warnings
+    assert any("models of the front did not settle" in warning for warning in warnings)
 
 
 def test_a_task_object_needs_no_file(quick: Arguments, tmp_path: Path) -> None:
