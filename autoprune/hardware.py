@@ -34,9 +34,7 @@ class TimingPolicy(Strict):
     tolerate_percent: NonNegativeFloat = Field(
         default=20.0, description="told by them where they are no further apart than this"
     )
-    give_up_seconds: PositiveFloat | None = Field(
-        default=None, description="given up by then at the latest; ``max_seconds`` where it is left out"
-    )
+    patience: PositiveInt = Field(default=1, description="given up after so many times ``max_seconds`` at the latest")
     drift_percent: PositiveFloat = Field(
         default=10.0, description="time again what was timed while the dense model was slower than at first by this"
     )
@@ -47,12 +45,12 @@ class TimingPolicy(Strict):
 
     def patient(self) -> "TimingPolicy":
         """Not given up so soon: for what minutes or hours of work rest on, and a busy moment should not end."""
-        return self.model_copy(update={"give_up_seconds": PATIENCE * self.give_up_s})
+        return self.model_copy(update={"patience": PATIENCE * self.patience})
 
     @property
     def give_up_s(self) -> float:
         """Seconds after which what has not settled is given up."""
-        return max(self.give_up_seconds or 0.0, self.max_seconds)
+        return self.patience * self.max_seconds
 
 
 class RuntimeOptions(Strict):
