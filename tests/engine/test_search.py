@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -105,7 +106,7 @@ def test_the_run_directory_holds_what_it_promises(finished: autoprune.Run) -> No
     assert {path.name for path in root.iterdir()} >= {
         "study.db", "trials", "run.json", "finals.json", "log.jsonl", "pareto.json", "front", "report.html",
     }  # fmt: skip
-    assert len(list((root / "trials").glob("*.json"))) == 10
+    assert len(list((root / "trials").glob("*.json"))) == 10 + len(screened(root))
     for model in finished.front:
         folder = root / "front" / model["recipe"]
         assert {p.name for p in folder.iterdir()} >= {"model.onnx", "model.safetensors", "recipe.json", "manifest.json"}
@@ -115,7 +116,17 @@ def test_the_run_directory_holds_what_it_promises(finished: autoprune.Run) -> No
 
 def test_optuna_reads_the_study(finished: autoprune.Run) -> None:
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{finished.directory}/study.db")
-    assert {trial.state for trial in study.get_trials()} <= {TrialState.COMPLETE, TrialState.WAITING}
+    recipes = defaultdict(set)
+    for trial in study.get_trials():
+        recipes[trial.state].add(trial.user_attrs.get("recipe"))
+    assert recipes.pop(TrialState.PRUNED, set()) == screened(finished.directory)
+    assert recipes.keys() <= {TrialState.COMPLETE, TrialState.WAITING}
+
+
+def screened(root: Path) -> set[str]:
+    """The recipes that the search screened out: the noise decides which."""
+    outcomes = {path.stem: json.loads(path.read_text())["outcome"] for path in (root / "trials").glob("*.json")}
+    return {recipe for recipe, outcome in outcomes.items() if outcome["status"] == "screened"}
 
 
 def test_test_split_is_for_finalists_alone(finished: autoprune.Run) -> None:
