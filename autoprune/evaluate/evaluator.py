@@ -24,7 +24,7 @@ from autoprune.evaluate.candidate import Candidate, Notify
 from autoprune.evaluate.inputs import as_arrays, calibration, timing_inputs
 from autoprune.export import find_format, parity
 from autoprune.graph.model import PrunableGraph
-from autoprune.hardware import TimingPolicy
+from autoprune.hardware import Precision, TimingPolicy
 from autoprune.recipe import Recipe
 from autoprune.records import Artifact, Energy, Measurement, Screened, TrialRecord
 from autoprune.task import Task
@@ -95,6 +95,7 @@ class Evaluator:
         self.samples = tuple(map(torch.from_numpy, self.inputs))
         self.format = find_format(device.format).suited(device.facts())(graph, self.samples, work)
         self.reference = self.format.candidate(graph.module().eval(), self.path("dense"))
+        self._dense: dict[Precision, Artifact] = {"fp32": self.reference}
         self._stopped = threading.Event()
         self._calibration = calibration(task)
 
@@ -186,9 +187,17 @@ class Evaluator:
 
     def sketch(self, recipe: Recipe) -> Artifact:
         """An artifact with the recipe's shapes and precision, to be timed and nothing else: its weights are as cut."""
+        return self._sketch(recipe, self.path(f"sketch-{recipe.id}"))
+
+    def dense(self, precision: Precision) -> Artifact:
+        """The dense model in that precision, to be timed and nothing else; made once."""
+        if precision not in self._dense:
+            self._dense[precision] = self._sketch(Recipe(precision=precision), self.path(f"dense-{precision}"))
+        return self._dense[precision]
+
+    def _sketch(self, recipe: Recipe, path: Path) -> Artifact:
         keep = select(recipe, self.saliencies)
         few = [tuple(array[:SKETCH_SAMPLES] for array in self._calibration[0])]
-        path = self.path(f"sketch-{recipe.id}")
         return self.format.candidate(
             cut(self.graph, keep), path, precision=recipe.precision, calibration=few, keep=keep
         )

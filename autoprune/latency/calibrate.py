@@ -14,7 +14,7 @@ import numpy as np
 
 from autoprune.latency.arithmetic import Arithmetic
 from autoprune.latency.plan import POOL, informative, scattered, sweeps
-from autoprune.latency.regress import Z95, Regression, fit
+from autoprune.latency.regress import Z95, Regression, dense_share, dense_shares, fit
 from autoprune.latency.rounds import Round, time_round
 from autoprune.latency.table import Bias, Cell, HeldOut, LatencyTable, Observation, PrecisionTable, Purpose
 from autoprune.recipe import Keep, Recipe
@@ -106,7 +106,13 @@ class Calibration:
 
     def _table(self, precision: Precision, regression: Regression) -> PrecisionTable:
         drawn = self._unknown(DRAWS * self.effort.held_out, precision, seed=self.effort.seed)
-        return tabulate(regression, self._observe(drawn[: self.effort.held_out], HELD_OUT, precision))
+        held_out = self._observe(drawn[: self.effort.held_out], HELD_OUT, precision)
+        return tabulate(regression, held_out, self._of(precision))
+
+    def _of(self, precision: Precision) -> list[Observation]:
+        """All that the tables learnt from in that precision."""
+        known = (self.known[recipe] for recipe in sorted(self.learnt))
+        return [one for one in known if one.recipe.precision == precision]
 
     def _unknown(self, count: int, precision: Precision, *, seed: int | tuple[int, int]) -> list[dict[str, int]]:
         """Of so many that are drawn, the recipes that the table has not learnt from; all, where it has from all."""
@@ -126,10 +132,12 @@ class Calibration:
         return found
 
     def _ever_surer(self, precision: Precision) -> Iterator[Regression]:
+        """In shares of the dense FP32 model's latency. Whether it is sure enough is asked of a cut model beside a whole
+        one in the same precision: no recipe makes it surer what the whole one takes."""
         seen = self._observe([{}], "sweep", precision)
         if self.effort.sweeps:
             seen += self._observe(sweeps(self.arithmetic), "sweep", precision)
-        yield (regression := self._fit(seen))
+        yield (regression := self._fit(seen)).scaled(*dense_share(seen))
         joint = 0
         while joint < self.effort.most:
             pool = self._unknown(POOL, precision, seed=(self.effort.seed + 1, joint))
@@ -142,7 +150,7 @@ class Calibration:
             recipes += scattered(self.arithmetic, self.effort.scattered, rng=rng)
             seen += self._observe(recipes, "joint", precision)
             joint += len(recipes)
-            yield (regression := self._fit(seen))
+            yield (regression := self._fit(seen)).scaled(*dense_share(seen))
 
     def _fit(self, seen: Sequence[Observation]) -> Regression:
         return fit(self.arithmetic, seen, [kept_units(one.recipe) for one in seen])
@@ -185,9 +193,10 @@ class Calibration:
     def _time(self, recipes: Sequence[Recipe], purpose: Purpose) -> list[Observation]:
         with self._making:
             artifacts = {recipe.id: self.evaluator.sketch(recipe) for recipe in recipes}
+            dense = self.evaluator.dense(recipes[0].precision)
         try:
-            timed = time_round(self.evaluator, artifacts, self.policy)
-            again = time_round(self.evaluator, artifacts, self.policy) if purpose == HELD_OUT else None
+            timed = time_round(self.evaluator, artifacts, self.policy, dense=dense)
+            again = time_round(self.evaluator, artifacts, self.policy, dense=dense) if purpose == HELD_OUT else None
         finally:
             for artifact in artifacts.values():
                 artifact.path.unlink(missing_ok=True)
@@ -213,9 +222,10 @@ def _observation(recipe: Recipe, purpose: Purpose, timed: Round, again: Round | 
         recipe=recipe,
         purpose=purpose,
         share=timed.share(recipe.id),
-        low=found.low_ms / timed.reference_ms,
-        high=found.high_ms / timed.reference_ms,
+        low=found.low_ms / timed.dense_ms,
+        high=found.high_ms / timed.dense_ms,
         latency_ms=found.median_ms,
+        dense_ms=timed.dense_ms,
         reference_ms=timed.reference_ms,
         disturbed=found.disturbed,
         again=again.share(recipe.id) if again else None,
@@ -283,16 +293,24 @@ def _measured(one: Observation) -> float:
     return (one.share + one.again) / 2 if one.again else one.share
 
 
-def tabulate(regression: Regression, unseen: Sequence[Observation]) -> PrecisionTable:
-    """What each group saves alone at each width and whether the width pays; how well ``unseen`` recipes are met."""
-    predicted, _ = regression.predict(regression.features([kept_units(one.recipe) for one in unseen]))
+def tabulate(regression: Regression, unseen: Sequence[Observation], learnt: Sequence[Observation]) -> PrecisionTable:
+    """What each group saves alone at each width and whether the width pays; how well ``unseen`` recipes are met.
+
+    ``learnt`` is what the regression is made of.
+    """
+    whole, rounds = float(regression.mean[0]), dense_shares(learnt)
+    predicted = regression.predict(regression.features([kept_units(one.recipe) for one in unseen]))[0] / whole
     held_out = tuple(
         HeldOut(recipe=one.recipe.id, predicted=float(p), measured=_measured(one))
         for one, p in zip(unseen, predicted, strict=True)
     )
-    cells = {group: _cells(regression, group) for group in regression.arithmetic.levels}
     return PrecisionTable(
-        dense_share=float(regression.mean[0]), cells=cells, bias=bias(held_out, unseen), held_out=held_out
+        dense_share=whole,
+        dense_low=float(rounds.min()),
+        dense_high=float(rounds.max()),
+        cells={group: _cells(regression, group) for group in regression.arithmetic.levels},
+        bias=bias(held_out, unseen),
+        held_out=held_out,
     )
 
 

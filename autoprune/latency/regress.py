@@ -1,8 +1,8 @@
 """From end-to-end observations to what each group saves: Bayesian linear regression with a prior from the arithmetic.
 
-The share of the dense model's latency that a recipe takes is modelled as::
+The share that a recipe takes of the latency of the dense model in its precision is modelled as::
 
-    share = dense_share + sum over groups of (1 + interplay * (ratio(group) - 1)) * theta(group, units)
+    share = 1 + sum over groups of (1 + interplay * (ratio(group) - 1)) * theta(group, units)
             + sum over what is cut together of phi
 
 ``theta`` is what the group alone saves. ``ratio`` is how groups that meet in one operator temper each other, as its
@@ -28,13 +28,17 @@ work fills the caches, the dense model is slower by more than what is left of it
 gave shares that were 3 % lower, on a ResNet-56 cut to a fourth. So shares are those of the round in which the dense
 model was fastest, since disturbance only adds time; how much the others' are off for that, is learnt with all else.
 
+How much of the dense FP32 model's latency the dense model takes in another precision is a figure of its own,
+`dense_share`, since precisions do not slow down alike: on ResNet-56 that of INT8 moved by up to 1 % between two
+calibrations of one night, all recipes with it. With it the regression is `Regression.scaled`.
+
 `fit` takes the ``interplay``, the ``padding``, the ``unlike`` and the noise between sessions and between rounds under
 which the observations are likeliest; the other spreads are those that served ResNet-20, ResNet-56 and a small CNN best.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from itertools import product
 
@@ -56,6 +60,8 @@ PADDINGS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6)
 NOISES = (0.004, 0.01, 0.02)  # of the share: sessions differ by so much even where one interval is narrower
 NOISE = NOISES[0]  # on a quiet machine
 BETWEEN = (0.0, 0.002, 0.004, 0.008)  # of the share: rounds differ by so much
+MOVES = 0.005  # of the dense share: it differs by so much between the hour of a table and that of its use
+UNSURE = 0.5  # of a first guess
 CONTENTION = 0.7  # standard deviation: of what the dense model is slower by, so much less is a small part of it
 
 
@@ -64,12 +70,19 @@ class Regression:
 
     Args:
         arithmetic: of the model, padded as its cost is.
-        dense_share: a first guess of the uncut model's share in this precision (1 for FP32).
+        dense_share: what the uncut model takes in this precision: 1 where shares are of its own cost.
+        unsure: the standard deviation of ``dense_share``, as a share of it.
         interplay, unlike: see the module.
     """
 
     def __init__(
-        self, arithmetic: Arithmetic, dense_share: float, *, interplay: float = 1.0, unlike: float = UNLIKE[-1]
+        self,
+        arithmetic: Arithmetic,
+        dense_share: float,
+        *,
+        unsure: float = UNSURE,
+        interplay: float = 1.0,
+        unlike: float = UNLIKE[-1],
     ) -> None:
         self.arithmetic = arithmetic
         self.interplay = interplay
@@ -80,7 +93,7 @@ class Regression:
         pairs = np.hypot(neighbours, MEETING_SPREAD * arithmetic.shared[one, other])
         beyond = dense_share * np.concatenate([[CURVATURE_SPREAD], pairs, _neighbours(arithmetic, *link)])
         self.mean: Array = np.concatenate([[dense_share], -expected, np.zeros(len(beyond))])
-        self.covariance: Array = np.diag(np.concatenate([[0.5 * dense_share], np.zeros(len(expected)), beyond]) ** 2)
+        self.covariance: Array = np.diag(np.concatenate([[unsure * dense_share], np.zeros(len(expected)), beyond]) ** 2)
         self.covariance[1 : 1 + len(expected), 1 : 1 + len(expected)] = self._prior(expected, unlike)
 
     def _prior(self, expected: Array, unlike: float) -> Array:
@@ -96,6 +109,13 @@ class Regression:
     def copy(self) -> Regression:
         """One that learns by itself from here on; what is learnt replaces arrays, it does not change them."""
         return copy(self)
+
+    def scaled(self, dense_share: float, deviation: float) -> Regression:
+        """The same in shares of another cost, of which the uncut model's is ``dense_share``; that one's deviation."""
+        found = self.copy()
+        found.mean = dense_share * self.mean
+        found.covariance = dense_share**2 * self.covariance + deviation**2 * np.outer(self.mean, self.mean)
+        return found
 
     def features(self, recipes: Sequence[Kept]) -> Array:
         """(recipes, coefficients): 1, then places, then what is cut together."""
@@ -163,11 +183,14 @@ def _neighbours(arithmetic: Arithmetic, one: Integers, other: Integers) -> Array
 
 
 def fit(arithmetic: Arithmetic, observations: Sequence[Observation], kept: Sequence[Kept]) -> Regression:
-    """The regression of all observations of one precision, the dense model's first; ``kept`` are their units."""
+    """The regression of all observations of one precision, in shares of the dense model's latency in that precision.
+
+    ``kept`` are their units.
+    """
     low, shares, high = np.array([(one.low, one.share, one.high) for one in observations]).T
-    references = np.array([one.reference_ms for one in observations])  # one of each round
-    alike = np.outer(shares, shares) * (references[:, None] == references)
-    lower = CONTENTION * np.log(references / references.min()) * shares * (1 - shares)
+    dense_ms = np.array([one.dense_ms for one in observations])  # one of each round
+    alike = np.outer(shares, shares) * (dense_ms[:, None] == dense_ms)
+    lower = CONTENTION * np.log(dense_ms / dense_ms.min()) * shares * (1 - shares)
     disturbed = np.outer(lower, lower)
     noises = [
         measurement_noise(low, shares, high, noise=noise) + between**2 * alike + disturbed
@@ -175,7 +198,7 @@ def fit(arithmetic: Arithmetic, observations: Sequence[Observation], kept: Seque
     ]
     best: tuple[float, Regression, Array] | None = None
     for interplay, padding, unlike in product(INTERPLAYS, PADDINGS, UNLIKE):
-        regression = Regression(arithmetic.padded(padding), observations[0].share, interplay=interplay, unlike=unlike)
+        regression = Regression(arithmetic.padded(padding), 1.0, unsure=0.0, interplay=interplay, unlike=unlike)
         features = regression.features(kept)
         surprise, unsure = shares - features @ regression.mean, regression.uncertainty(features)
         for noise in noises:
@@ -186,6 +209,22 @@ def fit(arithmetic: Arithmetic, observations: Sequence[Observation], kept: Seque
     _, regression, noise = best
     regression.learn(regression.features(kept), shares, noise)
     return regression
+
+
+def dense_shares(observations: Iterable[Observation]) -> Array:
+    """Of each round, the share of the dense FP32 model's latency that the dense model in this precision took."""
+    rounds = dict.fromkeys((one.dense_ms, one.reference_ms) for one in observations)
+    return np.array([dense_ms / reference_ms for dense_ms, reference_ms in rounds])
+
+
+def dense_share(observations: Iterable[Observation]) -> tuple[float, float]:
+    """The median of `dense_shares`, 1 in FP32, and its standard deviation where the table is used."""
+    shares = dense_shares(observations)
+    median = float(np.median(shares))
+    if (shares == 1).all():
+        return median, 0.0
+    spread = float(np.std(shares, ddof=1)) if len(shares) > 1 else 0.0
+    return median, float(np.hypot(MOVES * median, spread / np.sqrt(len(shares))))
 
 
 def _likelihood(surprise: Array, covariance: Array) -> float:

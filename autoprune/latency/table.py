@@ -15,13 +15,15 @@ Purpose = Literal["sweep", "joint", "held-out"]
 
 
 class Observation(Strict):
-    """One recipe, timed end to end beside the dense FP32 model.
+    """One recipe, timed end to end beside the dense model in its precision.
 
     Attributes:
         purpose: ``sweep`` cuts one group alone, ``joint`` many at once, ``held-out`` is for the bias alone.
-        share: its latency divided by ``reference_ms``, which the dense FP32 model took in the same round of recipes; so
-            recipes of one round have one in common.
+        share: its latency divided by ``dense_ms``.
         low, high: the 95 % interval of the share, from that of the latency.
+        dense_ms: what the dense model in the precision of the recipe took in the same round of recipes; so those of one
+            round have one in common.
+        reference_ms: what the dense FP32 model took there.
         again: the share when it was timed once more, which only a held-out recipe is: two measurements of one recipe
             tell what a measurement is worth.
     """
@@ -32,6 +34,7 @@ class Observation(Strict):
     low: PositiveFloat
     high: PositiveFloat
     latency_ms: PositiveFloat
+    dense_ms: PositiveFloat
     reference_ms: PositiveFloat
     disturbed: bool = False
     again: PositiveFloat | None = None
@@ -72,7 +75,8 @@ class Bias(Strict):
 
 
 class HeldOut(Strict):
-    """Shares of the dense FP32 latency: what the table predicted, and the mean of what was then measured."""
+    """What the table predicted, and the mean of what was then measured: shares of the dense model's latency in the same
+    precision, which was timed beside it."""
 
     recipe: str
     predicted: float
@@ -80,9 +84,17 @@ class HeldOut(Strict):
 
 
 class PrecisionTable(Strict):
-    """All groups in one precision; ``dense_share`` is the uncut model's latency as a share of dense FP32."""
+    """All groups in one precision.
+
+    Attributes:
+        dense_share: the uncut model's latency as a share of dense FP32, the median over the rounds of timing.
+        dense_low, dense_high: the lowest and the highest of these. Precisions do not slow down alike from minute to
+            minute, so that a share of dense FP32 is no surer than that, however sure a cut's savings are.
+    """
 
     dense_share: PositiveFloat
+    dense_low: PositiveFloat
+    dense_high: PositiveFloat
     cells: Mapping[str, tuple[Cell, ...]]
     bias: Bias
     held_out: tuple[HeldOut, ...]

@@ -89,13 +89,14 @@ def held_out_figure(table: LatencyTable) -> Figure:
     """Measured milliseconds of the recipes that the table did not see, against what it predicted."""
     traces: list[Figure] = []
     for name, one in table.tables.items():
-        measured = [p.measured * table.dense_ms for p in one.held_out]
+        dense_ms = table.dense_ms * one.dense_share
+        measured = [p.measured * dense_ms for p in one.held_out]
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": name,
-                "x": [p.predicted * table.dense_ms for p in one.held_out],
+                "x": [p.predicted * dense_ms for p in one.held_out],
                 "y": measured,
                 "marker": {"symbol": SYMBOLS[name], "color": COLOURS[name], "size": 8},
                 "hovertemplate": "predicted %{x:.4f} ms<br>measured %{y:.4f} ms<extra></extra>",

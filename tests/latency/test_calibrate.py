@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -10,14 +11,18 @@ import numpy as np
 import pytest
 
 from autoprune import engine
+from autoprune.devices.steadiness import REFERENCE
 from autoprune.engine import Silent
 from autoprune.engine.prepare import prepare
 from autoprune.evaluate import Evaluator
+from autoprune.hardware import TimingPolicy
 from autoprune.latency import Effort, LatencyTable, Store, arithmetic
 from autoprune.latency.calibrate import plain
 from autoprune.latency.plan import scattered
+from autoprune.records import Artifact, Measurement
 from tests.cli.conftest import Command
 from tests.engine.conftest import SMALL
+from tests.factories import measurement
 
 EFFORT = Effort(tolerance_percent=0.01, most=4, held_out=4, together=4, block_ms=1)
 
@@ -71,6 +76,29 @@ def test_precisions_take_turns(quick: dict[str, str], cache: Path) -> None:
     calibrated(quick, observer, replace(EFFORT, most=8, sweeps=False))
     joint = [text.split()[3] for text in observer.said if text.startswith("timing recipes") and "(joint)" in text]
     assert joint == ["fp32", "int8", "fp32", "int8"]
+
+
+def test_a_precision_that_slows_down_by_itself_bends_no_table(
+    quick: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model takes as long as its file is large, and in INT8 half as long again in every other round."""
+    rounds = count()
+
+    def timed(self: Evaluator, artifacts: dict[str, Artifact], policy: TimingPolicy) -> dict[str, Measurement]:
+        slower = 1.0 + 0.5 * (next(rounds) % 2)
+        return {
+            name: measurement(one.size_bytes / 1e5 * (slower if one.precision == "int8" else 1.0))
+            for name, one in {**artifacts, REFERENCE: self.reference}.items()
+        }
+
+    monkeypatch.setattr(Evaluator, "time", timed)
+    table = calibrated(quick, Stop(), replace(EFFORT, most=12))
+    fp32, int8 = table.tables["fp32"], table.tables["int8"]
+    assert int8.dense_high == pytest.approx(1.5 * int8.dense_low)
+    assert int8.dense_low <= int8.dense_share <= int8.dense_high
+    assert fp32.dense_low == fp32.dense_share == fp32.dense_high == 1
+    assert int8.bias.worst_percent < 0.5
+    assert int8.bias.repeat_percent == pytest.approx(0)
 
 
 def test_some_recipes_are_drawn_from_everywhere(quick: dict[str, str], cache: Path) -> None:

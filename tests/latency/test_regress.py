@@ -12,7 +12,7 @@ from autoprune.latency import Arithmetic, Observation, Regression, kept_units
 from autoprune.latency.arithmetic import Array
 from autoprune.latency.calibrate import plain, tabulate
 from autoprune.latency.plan import LEAST, informative, scattered, sweeps
-from autoprune.latency.regress import fit
+from autoprune.latency.regress import MOVES, dense_share, fit
 
 SIZES = {"stem": 32, **{f"block{n}": 64 for n in range(6)}}
 LEVELS = {name: tuple(range(8, size + 1, 8)) for name, size in SIZES.items()}
@@ -53,6 +53,7 @@ def observation(kept: dict[str, int], share: float, *, noise: float) -> Observat
         low=share * (1 - 2 * noise),
         high=share * (1 + 2 * noise),
         latency_ms=share,
+        dense_ms=1.0,
         reference_ms=1.0,
     )
 
@@ -65,7 +66,7 @@ def learnt(recipes: list[dict[str, int]], *, noise: float, seed: int = 0) -> Reg
 
 def errors(seen: Sequence[Observation], references_ms: Array, new: list[dict[str, int]]) -> Array:
     """Of what is predicted for ``new`` recipes, relative, where the dense model took so long beside those seen."""
-    timed = [one.model_copy(update={"reference_ms": ms}) for one, ms in zip(seen, references_ms, strict=True)]
+    timed = [one.model_copy(update={"dense_ms": ms}) for one, ms in zip(seen, references_ms, strict=True)]
     regression = fit(ARITHMETIC, timed, [kept_units(one.recipe) for one in timed])
     return regression.predict(regression.features(new))[0] / np.array([truth(kept) for kept in new]) - 1
 
@@ -109,6 +110,38 @@ def test_shares_are_those_of_the_round_in_which_the_dense_model_was_least_distur
     new = scattered(ARITHMETIC, 40, rng=rng)
     assert errors(seen, np.ones(len(recipes)), new).mean() < -0.005, "where it cannot know, it is of the average round"
     assert abs(errors(seen, slower, new).mean()) < 0.002
+
+
+def test_scaled_to_fp32_all_is_as_unsure_together_as_the_share_of_the_dense_model() -> None:
+    """INT8 takes 0.35 to 0.45 of FP32 from round to round."""
+    rng = np.random.default_rng(10)
+    recipes = [{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 40, rng=rng)]
+    shares = (0.4 + rng.uniform(-0.05, 0.05, -(-len(recipes) // 8))).repeat(8)[: len(recipes)]
+    seen = [
+        observation(kept, truth(kept), noise=0.0005).model_copy(update={"dense_ms": share})
+        for kept, share in zip(recipes, shares, strict=True)
+    ]
+    new = scattered(ARITHMETIC, 40, rng=rng)
+    share, deviation = dense_share(seen)
+    assert share == pytest.approx(np.median(np.unique(shares)))
+    assert deviation > MOVES * share
+    regression = fit(ARITHMETIC, seen, recipes)
+    of_fp32 = regression.scaled(share, deviation)
+    means, unsure = regression.predict(regression.features([{}, *new]))
+    scaled, less_sure = of_fp32.predict(of_fp32.features([{}, *new]))
+    assert scaled == pytest.approx(share * means)
+    assert means[0] == 1
+    assert unsure[0] == pytest.approx(0, abs=1e-9)
+    assert less_sure == pytest.approx(np.hypot(share * unsure, deviation * means))
+
+
+def test_the_dense_model_takes_all_of_itself_in_fp32() -> None:
+    assert dense_share([observation({}, 1.01, noise=0.01)]) == (1.0, 0.0)
+
+
+def test_what_is_known_of_one_round_of_another_precision_moves_all_the_same() -> None:
+    once = observation({}, 1.0, noise=0.0).model_copy(update={"dense_ms": 0.4})
+    assert dense_share([once, once]) == (0.4, pytest.approx(0.4 * MOVES))
 
 
 def test_groups_that_meet_are_not_counted_twice() -> None:
@@ -241,7 +274,7 @@ def test_a_width_that_saves_nothing_over_the_next_wider_one_does_not_pay() -> No
     rng = np.random.default_rng(3)
     regression = learnt([{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 80, rng=rng)], noise=0.0005)
     unseen = [observation(kept, truth(kept), noise=0.0) for kept in scattered(ARITHMETIC, 20, rng=rng)]
-    table = tabulate(regression, unseen)
+    table = tabulate(regression, unseen, unseen)
     pays = {cell.units: cell.pays for cell in table.cells["block2"]}
     assert pays == {8: False, 16: True, 24: False, 32: True, 40: False, 48: True, 56: False}
     assert table.bias.mape_percent < 1.5
@@ -251,7 +284,7 @@ def test_a_width_that_saves_nothing_over_the_next_wider_one_does_not_pay() -> No
 def test_what_was_timed_twice_tells_what_a_measurement_is_worth() -> None:
     kept = {"block2": 32}
     once, dense = observation(kept, 0.9, noise=0.0), observation({}, 1.0, noise=0.0)
-    table = tabulate(learnt([{}, kept], noise=0.0005), [once, dense.model_copy(update={"again": 1.02})])
+    table = tabulate(learnt([{}, kept], noise=0.0005), [once, dense.model_copy(update={"again": 1.02})], [dense])
     assert [one.measured for one in table.held_out] == [0.9, pytest.approx(1.01)]
     assert table.bias.repeat_percent == pytest.approx(100 * 0.02 / 1.01)
-    assert tabulate(learnt([{}, kept], noise=0.0005), [once, dense]).bias.repeat_percent is None
+    assert tabulate(learnt([{}, kept], noise=0.0005), [once, dense], [dense]).bias.repeat_percent is None
