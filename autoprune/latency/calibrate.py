@@ -107,9 +107,9 @@ class Calibration:
     def _table(self, precision: Precision, regression: Regression) -> PrecisionTable:
         drawn = self._unknown(DRAWS * self.effort.held_out, precision, seed=self.effort.seed)
         held_out = self._observe(drawn[: self.effort.held_out], HELD_OUT, precision)
-        return tabulate(regression, held_out, self._of(precision))
+        return tabulate(regression, held_out, self._learnt_from(precision))
 
-    def _of(self, precision: Precision) -> list[Observation]:
+    def _learnt_from(self, precision: Precision) -> list[Observation]:
         """All that the tables learnt from in that precision."""
         known = (self.known[recipe] for recipe in sorted(self.learnt))
         return [one for one in known if one.recipe.precision == precision]
