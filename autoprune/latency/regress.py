@@ -111,7 +111,7 @@ class Regression:
         return copy(self)
 
     def scaled(self, dense_share: float, deviation: float) -> Regression:
-        """The same in shares of another cost, of which the uncut model's is ``dense_share``; that one's deviation."""
+        """The same in shares of another cost, of which the uncut model takes ``dense_share`` (± ``deviation``)."""
         found = self.copy()
         found.mean = dense_share * self.mean
         found.covariance = dense_share**2 * self.covariance + deviation**2 * np.outer(self.mean, self.mean)

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -11,36 +12,31 @@ from autoprune.testing import FakeSession, steady
 from tests.devices.sessions import HERE, POLICY, Recording
 
 
+class Neighbour(FakeSession):
+    """2 ms, times what ``slower`` says for each block by its number."""
+
+    def __init__(self, slower: Callable[[int], float]) -> None:
+        super().__init__(steady(2.0))
+        self.slower, self.renewals = slower, 0
+
+    def renew(self) -> None:
+        self.renewals += 1
+
+    def run(self, n: int) -> list[float]:
+        return [self.slower(self.renewals) * sample for sample in super().run(n)]
+
+
 def test_disturbed_blocks_are_left_out() -> None:
     """Every other block meets a neighbour that makes it 8 % slower."""
-
-    class Neighbour(FakeSession):
-        renewals = 0
-
-        def renew(self) -> None:
-            self.renewals += 1
-
-        def run(self, n: int) -> list[float]:
-            factor = 1.08 if self.renewals % 2 else 1.0
-            return [factor * sample for sample in super().run(n)]
-
-    measurement = measure(Neighbour(steady(2.0)), POLICY, HERE)
+    neighbour = Neighbour(lambda block: 1.08 if block % 2 else 1.0)
+    measurement = measure(neighbour, POLICY, HERE)
     assert measurement.median_ms == pytest.approx(2.0, rel=0.005)
     assert not measurement.disturbed
 
 
 def test_mostly_dropped_blocks_mean_disturbed() -> None:
-    class Neighbour(FakeSession):
-        renewals = 0
-
-        def renew(self) -> None:
-            self.renewals += 1
-
-        def run(self, n: int) -> list[float]:
-            factor = 1.0 if self.renewals % 3 == 0 else 1.2 + 0.1 * (self.renewals % 5)
-            return [factor * sample for sample in super().run(n)]
-
-    measurement = measure(Neighbour(steady(2.0)), POLICY, HERE)
+    neighbour = Neighbour(lambda block: 1.0 if block % 3 == 0 else 1.2 + 0.1 * (block % 5))
+    measurement = measure(neighbour, POLICY, HERE)
     assert measurement.median_ms == pytest.approx(2.0, rel=0.005)
     assert measurement.disturbed
     assert measurement.low_ms <= 2.0
