@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from autoprune.pareto import Goals, least_useful
 
 CLOSE = 0.01  # of the dense accuracy: how far beside an accuracy goal models count at least
-FASTER = 0.2  # of a latency goal: from how much below it on being faster still counts for nothing
+FASTER = 0.1  # of a latency goal: from how much below it on being faster still counts for nothing
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class Box:
     most: float = float("inf")
     fastest: float = 0.0
     slowest: float = 1.0
+
+    @property
+    def for_speed(self) -> bool:
+        """Whether a speed is asked for, and nothing else."""
+        return self.fastest > 0
 
     @classmethod
     def of(cls, goals: Goals, *, dense: float, dense_ms: float) -> Box:

@@ -62,19 +62,26 @@ class Budgets:
             budget += wanted - self.tables.share(kept, precision)[0]
         return kept
 
-    def at_costs(self, precision: Precision, costs: Sequence[float]) -> Integers:
-        """Levels of the fastest choice that costs no more than each of these: (costs, groups)."""
-        levels = Frontier.of(self.problem(precision), resolution=RESOLUTION).levels()
-        return levels[[int((self.summed(levels) <= cost).argmax()) for cost in costs]]
-
-    def all(self, precision: Precision, *, power: float, weights: Sequence[float]) -> Integers:
+    def all(
+        self,
+        precision: Precision,
+        *,
+        power: float = 1.0,
+        weights: Sequence[float] | None = None,
+        resolution: int = RESOLUTION,
+    ) -> Integers:
         """Levels of the best choice for every bearable budget, the fastest first: (choices, groups).
 
         Costs are raised to ``power`` and multiplied by the weight of their group; what is bearable is not.
         """
-        weighed = self.problem(precision).transformed(power=power, coefficients=weights)
-        levels = Frontier.of(weighed, resolution=COARSE).levels()
+        coefficients = weights or [1.0] * len(self.space.levels)
+        weighed = self.problem(precision).transformed(power=power, coefficients=coefficients)
+        levels = Frontier.of(weighed, resolution=resolution).levels()
         return levels[self.summed(levels) <= self.bearable]
+
+    def within(self, levels: Integers, costs: Sequence[float]) -> Integers:
+        """Of choices, the fastest first, that which costs no more than each of these: (costs, groups)."""
+        return levels[[int((self.summed(levels) <= cost).argmax()) for cost in costs]]
 
     def kept(self, choice: Choice) -> dict[str, int]:
         """Units kept of the groups that ``choice`` cuts."""

@@ -75,6 +75,11 @@ class Tables:
         """Predicted shares of many recipes, from the units kept of all groups, (recipes, groups); an estimate."""
         return self.regressions[precision].expect(units)
 
+    def deviations(self, units: Array, precision: Precision) -> Array:
+        """The standard deviations of `shares`."""
+        regression = self.regressions[precision]
+        return regression.predict(regression.features_of(units))[1]
+
     def share(self, kept: Mapping[str, int], precision: Precision) -> tuple[float, float]:
         """The predicted share of one recipe and its standard deviation; an estimate."""
         regression = self.regressions[precision]

@@ -1,15 +1,19 @@
 """The guided search on a toy whose best recipes are known."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from optuna.trial import FixedTrial
 
-from autoprune.pareto import hypervolume, normalised, objectives
-from autoprune.recipe import DENSE
-from autoprune.records import Screened, Success
-from autoprune.strategies import Tables
+from autoprune.latency import kept_units
+from autoprune.pareto import Goals, hypervolume, normalised, objectives
+from autoprune.recipe import DENSE, Recipe
+from autoprune.records import Screened, Success, TrialRecord
+from autoprune.strategies import Search, Tables
 from autoprune.strategies._tables import BATCH
+from autoprune.strategies.guided import AROUND
 from autoprune.study import RunDirectory
 from tests.study.toy import SPACE, drive, open_ledger, open_search, toy_record, toy_tables
 
@@ -22,6 +26,22 @@ def reached(directory: RunDirectory, trials: int) -> float:
     assert dense
     scores = [ledger.records[recipe].score for recipe in ledger.order[:trials]]
     return hypervolume([normalised(score, dense, TWO) for score in scores if score], (1.0, 1.0))
+
+
+def dense_records() -> dict[str, TrialRecord]:
+    whole = [SPACE.recipe({}, criterion="l2", precision=p, recover="none") for p in SPACE.precisions]
+    return {recipe.id: toy_record(recipe) for recipe in whole}
+
+
+def asked(search: Search, records: dict[str, TrialRecord], count: int) -> Iterator[Recipe]:
+    """The recipes of so many questions, each answered by the toy's formula before the next."""
+    for question in range(len(records), len(records) + count):
+        search.learn(records)
+        answers = search.propose(question)
+        assert answers
+        recipe = SPACE.suggest(FixedTrial(answers))
+        records[recipe.id] = toy_record(recipe)
+        yield recipe
 
 
 def test_it_needs_a_fraction_of_the_trials_of_the_samplers(tmp_path: Path) -> None:
@@ -96,7 +116,7 @@ def test_a_screened_candidate_is_pruned_in_the_study_and_never_on_the_front(tmp_
 
 def test_the_opening_keeps_to_its_errors_and_gets_faster() -> None:
     search = open_search("guided")
-    levels = search.budgets.at_costs("fp32", (0.01, 0.05, 0.1))
+    levels = search.budgets.within(search.budgets.all("fp32"), (0.01, 0.05, 0.1))
     costs = [
         sum(search.tables.damage[group][known[n]] for n, (group, known) in zip(row, SPACE.levels.items(), strict=True))
         for row in levels
@@ -111,11 +131,9 @@ def test_the_opening_keeps_to_its_errors_and_gets_faster() -> None:
 
 
 def test_the_opening_ends_where_models_become_useless(monkeypatch: pytest.MonkeyPatch) -> None:
-    search = open_search("guided")
-    whole = [SPACE.recipe({}, criterion="l2", precision=p, recover="none") for p in SPACE.precisions]
-    records = {recipe.id: toy_record(recipe) for recipe in whole}
+    search, records = open_search("guided"), dense_records()
     search.learn(records)
-    rungs = list({row.tobytes(): search.rows.recipe(row) for row in search._opening}.values())
+    rungs = list({row.tobytes(): search.rows.recipe(row) for row in search._ladder}.values())
     assert len({rung.id for rung in rungs} - records.keys()) > 3
     record = toy_record(rungs[2])
     assert record.score
@@ -129,6 +147,58 @@ def test_the_opening_ends_where_models_become_useless(monkeypatch: pytest.Monkey
         records[tried[-1].id] = toy_record(tried[-1])
         search.learn(records)
     assert tried == rungs[:2], "what is faster than the third has no hope"
+
+
+@pytest.mark.parametrize("goals", [Goals(min_speedup=4.0), Goals(max_latency_ms=1.0)])
+def test_where_no_dense_model_is_as_fast_as_asked_the_opening_is_around_that_speed(goals: Goals) -> None:
+    search, records = open_search("guided", goals=goals), dense_records()
+    predicted = []
+    for recipe in asked(search, records, 4):
+        predicted.append(search.tables.share(kept_units(recipe), recipe.precision)[0])
+        assert recipe.precision == "int8"
+    assert predicted[:3] == pytest.approx([0.25 * part for part in AROUND], abs=0.01)
+
+
+def test_what_a_dense_model_reaches_already_changes_no_opening() -> None:
+    without, with_goal = (
+        [*asked(open_search("guided", goals=goals), dense_records(), 4)] for goals in (Goals(), Goals(min_speedup=2.0))
+    )
+    assert without == with_goal
+
+
+def test_a_latency_goal_means_the_same_after_a_resume() -> None:
+    first, second = dense_records().values()
+    assert second.score
+    slower = second.model_copy(update={"outcome": Success(score=second.score.model_copy(update={"reference_ms": 5.0}))})
+    boxes = []
+    for order in ((first, slower), (slower, first)):
+        search = open_search("guided", goals=Goals(max_latency_ms=1.0))
+        for record in order:
+            search.learn({record.recipe.id: record})
+        boxes.append(search._boxes)
+    assert boxes[0] == boxes[1]
+
+
+def test_of_what_seems_fast_enough_the_surest_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    search, records = open_search("guided", goals=Goals(min_speedup=3.5)), dense_records()
+    assert [*asked(search, records, 4)]
+    search.learn(records)
+
+    def tried(unsure: float) -> list[float]:
+        monkeypatch.setattr(Tables, "deviations", lambda tables, units, precision: np.full(len(units), unsure))
+        recipes = [SPACE.suggest(FixedTrial(search.propose(question) or {})) for question in range(8, 16)]
+        return [search.tables.share(kept_units(recipe), recipe.precision)[0] for recipe in recipes]
+
+    assert max(tried(0.03)) < min(tried(0.0)) < 1 / 3.5
+
+
+def test_what_no_cut_reaches_is_no_reason_to_try_anything(tmp_path: Path) -> None:
+    def volume(goals: Goals) -> float:
+        directory = RunDirectory.create(tmp_path / str(goals.min_speedup))
+        drive(directory, strategy="guided", trials=24, goals=goals)
+        return reached(directory, 24)
+
+    assert volume(Goals(min_speedup=20.0)) > 0.995 * volume(Goals())
 
 
 def test_what_is_learnt_does_not_depend_on_the_order() -> None:
