@@ -39,7 +39,7 @@ SPREAD = 0.7  # of the logarithms of sensitivities
 ANSWERS = 32  # for all budgets to one draw of sensitivities in one precision, of which so many are weighed
 STEPS = 500  # from the front that are weighed, at most
 AROUND = (0.97, 1.1, 0.86)  # of the share that a speed goal allows: what an opening asks for
-TURN = 2  # of as many questions one is about an accuracy goal: all of them were timid, and found less
+TURN = 2  # of as many questions one is about goals that a dense model may meet: all of them were timid, and found less
 SURE = 64  # of the most promising, of which it is weighed too how sure their speed is
 SPEED_GOALS = ("max_latency_ms", "min_speedup")
 LEARNT = 100  # records at most: what a question costs grows with their cube
@@ -216,7 +216,7 @@ class GuidedSearch(Search):
     def _asked(self, question: int) -> Sequence[Box]:
         """What the question is about; where nothing promises to gain anything there, the next."""
         general, goals = self._boxes
-        return (goals, general) if goals.for_speed or question % TURN == 0 else (general,)
+        return (goals, general) if self._too_slow or question % TURN == 0 else (general,)
 
     def _shares(self, rows: Integers) -> Array:
         """What the table predicts."""

@@ -192,6 +192,15 @@ def test_of_what_seems_fast_enough_the_surest_is_tried(monkeypatch: pytest.Monke
     assert max(tried(0.03)) < min(tried(0.0)) < 1 / 3.5
 
 
+@pytest.mark.parametrize(("speedup", "dense_is_too_slow"), [(2.0, False), (4.0, True)])
+def test_every_question_is_about_a_speed_that_no_dense_model_has(speedup: float, dense_is_too_slow: bool) -> None:
+    search = open_search("guided", goals=Goals(min_speedup=speedup))
+    search.learn(dense_records())
+    general, goals = search._boxes
+    assert search._asked(8) == (goals, general)
+    assert search._asked(9) == ((goals, general) if dense_is_too_slow else (general,))
+
+
 def test_what_no_cut_reaches_is_no_reason_to_try_anything(tmp_path: Path) -> None:
     def volume(goals: Goals) -> float:
         directory = RunDirectory.create(tmp_path / str(goals.min_speedup))
