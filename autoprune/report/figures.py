@@ -164,7 +164,7 @@ def operators_figure(report: RunReport) -> Figure:
 
 
 def intervals_figure(report: RunReport) -> Figure:
-    """The 95 % interval of every final latency, around its median."""
+    """The interval of every final latency, around its median."""
     members = report.front[::-1]
     latencies = [member.score.latency for member in members]
     trace = {
@@ -205,7 +205,7 @@ def drift_figure(report: RunReport) -> Figure:
 
 
 def _error_bars(latencies: Sequence[Measurement], colour: str, *, percent: bool = False) -> Figure:
-    """The 95 % intervals, in milliseconds or in percent of the median."""
+    """The intervals, in milliseconds or in percent of the median."""
     unit = [latency.median_ms / 100 if percent else 1.0 for latency in latencies]
     return {
         "type": "data",

@@ -1,6 +1,7 @@
 """Numbers and findings in words, the same in every report."""
 
 import shlex
+from collections.abc import Iterable
 
 from autoprune.pareto import KEPT, Goals, first_cost, keeps_enough
 from autoprune.recipe import Recipe
@@ -27,10 +28,19 @@ def speedup(score: Score) -> str:
 
 
 def noise(latency: Measurement) -> str:
-    """``±0.4 %``: half of the 95 % interval as a share of the median; of an estimate, the factor it may be off by."""
+    """``±0.4 %``: half of the interval as a share of the median; of an estimate, the factor it may be off by."""
     if latency.error_factor is not None:
         return f"{AT_MOST}{latency.error_factor:.1f}{TIMES}"
     return f"±{50 * (latency.high_ms - latency.low_ms) / latency.median_ms:.1f}{NBSP}%"
+
+
+def intervals(latencies: Iterable[Measurement]) -> str:
+    """What the intervals of these are."""
+    settled, fastest = "95 % intervals of the median", "the ranges of the fastest runs"
+    kinds = {latency.unsettled for latency in latencies}
+    if len(kinds) > 1:
+        return f"{settled} or, of what did not settle, {fastest}"
+    return fastest if kinds == {True} else settled
 
 
 def percent(accuracy: float) -> str:

@@ -3,6 +3,7 @@
 import pytest
 
 from autoprune.pareto import Goals, objectives
+from autoprune.records import UNSETTLED
 from autoprune.report import words
 from tests.factories import finalist, measurement, recipe, record, run_report, score
 
@@ -17,6 +18,13 @@ def test_numbers_have_three_or_more_figures() -> None:
     assert words.number(273_000) == "273\u00a0k"
     assert words.number(12) == "12"
     assert words.noise(measurement(1.0, noise=0.004)) == "±0.4\u00a0%"
+
+
+def test_intervals_are_called_what_they_are() -> None:
+    settled, fastest = measurement(1.0), measurement(1.0).model_copy(update={"conditions": {UNSETTLED: "yes"}})
+    assert words.intervals([settled, settled]) == "95 % intervals of the median"
+    assert words.intervals([fastest, fastest]) == "the ranges of the fastest runs"
+    assert words.intervals([settled, fastest]).endswith("of what did not settle, the ranges of the fastest runs")
 
 
 def test_points_are_signed() -> None:
