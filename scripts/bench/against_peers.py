@@ -1,6 +1,6 @@
 """The best accuracy at measured speed-ups for the same seconds of CPU: autoprune, plain Optuna, Torch-Pruning.
 
-CIFAR-10 ResNets (see ``main_job.py`` for AUTOPRUNE_CIFAR10). Every contender tries candidates until its seconds of CPU
+CIFAR-10 ResNets (see ``_models.py`` for AUTOPRUNE_CIFAR10). Every contender tries candidates until its seconds of CPU
 time are spent: its process with all threads and children. All start with the dense model in each precision, and share
 recovery, export (a cut in the graph is the cut model: checked for every choice of Torch-Pruning), quantisation and
 timing. What differs is who chooses the channels:
@@ -22,20 +22,18 @@ import argparse
 import fnmatch
 import importlib.util
 import itertools
-import os
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
 import optuna
 from _bench import Bench, main
+from _models import cache_in, cifar10, scored_on, task_of
 from _peers import CLASSES, TorchPruning
 from _rivals import SPEEDUPS, Budgeted, Cell, Rival, SpentError, cell, cpu_seconds, exported, retimed, scored
 
@@ -73,34 +71,21 @@ class Contender:
 
 
 def run(bench: Bench, options: argparse.Namespace) -> None:
-    given = os.environ.get("AUTOPRUNE_CIFAR10")
-    if given is None:
-        bench.say("AUTOPRUNE_CIFAR10 is not set: there is nothing to compare on")
+    if not cifar10(bench):
         return
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for model in options.models.split(","):
-        with tempfile.TemporaryDirectory() as folder, empty_cache(Path(folder) / "cache"):
+        with tempfile.TemporaryDirectory() as folder, cache_in(Path(folder) / "cache"):
             began = cpu_seconds()
-            config = engine.configure(task="cifar10", options=cifar10(Path(given), model), trials=10**6)
+            config = engine.configure(**task_of(model), trials=10**6)
             prepared = prepare(config, Silent())
             analysis = cpu_seconds() - began
             bench.say(
                 f"{model}: {analysis:.1f} s of analysis, channels in multiples of {prepared.space.channel_multiple}"
             )
-            prepared = shortened(prepared) if bench.quick else prepared
+            prepared = scored_on(prepared, 1 if bench.quick else None)
             for space in options.spaces.split(","):
                 compare(bench, prepared, model, space, options, ahead=analysis, folder=Path(folder) / space)
-
-
-def shortened(prepared: Prepared) -> Prepared:
-    """With the first validation batch alone."""
-    return replace(prepared, task=replace(prepared.task, validation=[*islice(prepared.task.validation, 1)]))
-
-
-def cifar10(given: Path, model: str) -> dict[str, str]:
-    """Options of the task."""
-    weights = given / "models" / f"cifar10_{model}.safetensors"
-    return {"data": str(given / "cifar10"), "model": model, "weights": str(weights)}
 
 
 def compare(
@@ -120,7 +105,7 @@ def compare(
         for seed in range(options.seeds if contender.random else 1):
             own = bound(prepared, space, seed, levels=3 if bench.quick else 8)
             work = folder / f"{contender.name} {seed}".replace(" ", "-")
-            with empty_cache(work / "cache"):
+            with cache_in(work / "cache"):
                 evaluator = Budgeted(
                     own, work=work, seconds=options.seconds, ahead=ahead if contender.pays_analysis else 0.0
                 )
@@ -245,18 +230,6 @@ def told(
         if ours is not None and best is not None:
             label = f"{model} {space} {s:g}x: points that {name} is ahead of the best {peer}"
             bench.figure(label, ours - best, goal=">= 0")
-
-
-@contextmanager
-def empty_cache(folder: Path) -> Iterator[None]:
-    """Nothing is known from before."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(folder)
-    try:
-        yield
-    finally:
-        os.environ.pop("XDG_CACHE_HOME")
-        os.environ.update({} if before is None else {"XDG_CACHE_HOME": before})
 
 
 if __name__ == "__main__":

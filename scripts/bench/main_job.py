@@ -1,7 +1,6 @@
 """The main job, end to end: the demo on digits, then CIFAR-10 ResNet-20 and ResNet-56, one thread, batch 1.
 
-The CIFAR-10 part needs data and weights (see ``autoprune.tasks.cifar10``) in the folder that AUTOPRUNE_CIFAR10 names:
-``cifar10/`` with the data, ``models/cifar10_resnet{20,56}.safetensors``; without it, that part is left out and said so.
+Without the folder that AUTOPRUNE_CIFAR10 names (see ``_models.py``) the CIFAR-10 part is left out and said so.
 """
 
 import json
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from _bench import Bench, main
+from _models import cifar10, task_of
 
 import autoprune
 from autoprune.engine import Status
@@ -47,12 +47,9 @@ class Lines:
 def run(bench: Bench) -> None:
     with tempfile.TemporaryDirectory() as folder:
         demo(bench, Path(folder))
-        given = os.environ.get("AUTOPRUNE_CIFAR10")
-        if given is None:
-            bench.say("AUTOPRUNE_CIFAR10 is not set: the CIFAR-10 part is left out")
-            return
         for model in ("resnet20",) if bench.quick else ("resnet20", "resnet56"):
-            cifar10(bench, model, Path(given), Path(folder))
+            if cifar10(bench):
+                searched(bench, model, Path(folder))
 
 
 def demo(bench: Bench, folder: Path) -> None:
@@ -70,15 +67,10 @@ def demo(bench: Bench, folder: Path) -> None:
     bench.figure("demo, speed-up within 1 point", best(document, 0.01), goal=">= 1.8")
 
 
-def cifar10(bench: Bench, model: str, given: Path, folder: Path) -> None:
+def searched(bench: Bench, model: str, folder: Path) -> None:
     """A search of 64 trials without training, and the seconds of every stage."""
     run = autoprune.search(
-        task="cifar10",
-        options={
-            "data": str(given / "cifar10"),
-            "model": model,
-            "weights": str(given / "models" / f"cifar10_{model}.safetensors"),
-        },
+        **task_of(model),
         space="default",
         trials=6 if bench.quick else 64,
         out=folder / model,

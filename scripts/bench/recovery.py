@@ -1,6 +1,6 @@
 """How much accuracy minutes of distillation on a CPU give back, in INT8 at 3x, 3.5x and 4x measured speed-up.
 
-CIFAR-10 ResNet-56 (see ``main_job.py`` for AUTOPRUNE_CIFAR10). Recipes: for each speed-up the mildest uniform cut and
+CIFAR-10 ResNet-56 (see ``_models.py`` for AUTOPRUNE_CIFAR10). Recipes: for each speed-up the mildest uniform cut and
 the solver's answer, which may drop residual branches, that is measured a little beyond it; or those in
 ``--recipes``, a JSON file that holds recipes anywhere (of a trial, ``finals.json``). Each is refitted by least squares,
 then distilled for as many steps as ``--minutes`` hold, all threads together (``--clock cpu``: minutes of CPU time),
@@ -9,7 +9,6 @@ quantised, scored on the validation split, and timed beside the others and the d
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from _bench import Bench, main
+from _models import cifar10, task_of
 
 from autoprune import engine
 from autoprune.compress.recover import Reference, recovery
@@ -54,13 +54,9 @@ class Trained:
 
 
 def run(bench: Bench, options: argparse.Namespace) -> None:
-    given = os.environ.get("AUTOPRUNE_CIFAR10")
-    if given is None:
-        bench.say("AUTOPRUNE_CIFAR10 is not set: there is nothing to recover")
+    if not cifar10(bench):
         return
-    weights = Path(given) / "models" / f"cifar10_{options.model}.safetensors"
-    task_options = {"data": str(Path(given) / "cifar10"), "model": options.model, "weights": str(weights)}
-    config = engine.configure(task="cifar10", options=task_options)
+    config = engine.configure(**task_of(options.model))
     space = config.space.model_copy(update={"keep": config.space.keep.model_copy(update={"drop": True})})
     prepared = prepare(config.model_copy(update={"space": space}), Silent())
     with tempfile.TemporaryDirectory() as folder:

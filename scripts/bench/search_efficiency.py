@@ -1,6 +1,6 @@
 """How fast each strategy's front grows: hypervolume over evaluations and over seconds, tables included.
 
-Digits, and the CIFAR-10 ResNets where AUTOPRUNE_CIFAR10 names their folder (see ``main_job.py``); with closed-form
+Digits, and the CIFAR-10 ResNets where AUTOPRUNE_CIFAR10 names their folder (see ``_models.py``); with closed-form
 recovery and without any. The hypervolume is that of (accuracy, measured share of the dense latency) in the box from ten
 points below the dense accuracy up to it, and from the dense latency down to none, as a share of the box; an accuracy
 above the dense model's counts as the dense model's. Winners picked by noisy timings look faster than they are, and the
@@ -18,19 +18,17 @@ compared that loses no more.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from _bench import Bench, main
 from _curves import page
+from _models import cache_in, scored_on, task_of
 from _volumes import PATIENT, WITHIN, Curve, compared, curve, points, rising
 
 from autoprune import engine
@@ -111,7 +109,7 @@ class Setting:
         space.write_text(SPACE.format(name=recovery, recover=SPACES[recovery]), encoding="utf-8")
         target = self.folder / "brief.yaml"
         target.write_text(TARGET, encoding="utf-8")
-        self.config = engine.configure(**_task(model), space=str(space), target=str(target))
+        self.config = engine.configure(**task_of(model), space=str(space), target=str(target))
         self.prepared = scored_on(prepare(self.config, Silent()), options.validation)
         task, graph, device = self.prepared.task, self.prepared.graph, self.prepared.device
         self.evaluator = Shared(task, graph, device, work=Path(tempfile.mkdtemp(dir=self.scratch)))
@@ -122,7 +120,8 @@ class Setting:
         """The points of one search, from where it was run before."""
         path = self.results / f"{name}-{seed}-{trials}.json"
         if not path.is_file():
-            found = {**self._search(name, seed, trials), "circumstances": self.bench.circumstances}
+            with cache_in(self.folder / f"cache-{name.partition(WITHIN)[0]}"):
+                found = {**self._search(name, seed, trials), "circumstances": self.bench.circumstances}
             path.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
         found = dict(json.loads(path.read_text(encoding="utf-8")))
         if late := [point for point in rising(found["points"]) if "again" not in point]:
@@ -134,7 +133,6 @@ class Setting:
         prepared = Prepared(**{**vars(self.prepared), "config": self.config.model_copy(update={"trials": trials})})
         method, _, drop = name.partition(WITHIN)
         goals = Goals(max_accuracy_drop=float(drop)) if drop else Goals()
-        os.environ["XDG_CACHE_HOME"] = str(self.folder / f"cache-{method}")
         began = time.monotonic()
         tables = measure_tables(prepared, self.evaluator, Silent()) if strategy(method).needs_tables else None
         search = strategy(method).begin(prepared.space, seed=seed, tables=tables, goals=goals)
@@ -168,15 +166,6 @@ class Setting:
         if not path.is_file():
             path.write_text(str(seconds), encoding="utf-8")
         return float(path.read_text(encoding="utf-8"))
-
-
-def scored_on(prepared: Prepared, samples: int | None) -> Prepared:
-    """With so many validation samples, in whole batches; all of them where it is None."""
-    if samples is None:
-        return prepared
-    batches = list(prepared.task.validation)
-    few = islice(batches, -(-samples // len(batches[0][1])))
-    return replace(prepared, task=replace(prepared.task, validation=[*few]))
 
 
 def run(bench: Bench, *, options: argparse.Namespace) -> None:
@@ -222,14 +211,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, help="write a page with the curves there")
     found, sys.argv[1:] = parser.parse_known_args()
     return found
-
-
-def _task(model: str) -> dict[str, Any]:
-    if model == "digits":
-        return {"task": "digits"}
-    given = Path(os.environ["AUTOPRUNE_CIFAR10"])
-    weights = given / "models" / f"cifar10_{model}.safetensors"
-    return {"task": "cifar10", "options": {"data": str(given / "cifar10"), "model": model, "weights": str(weights)}}
 
 
 if __name__ == "__main__":

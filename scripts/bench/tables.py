@@ -1,6 +1,6 @@
 """Latency tables: seconds to make them, and predicted against measured on recipes that they did not see.
 
-Digits, and the CIFAR-10 ResNets where AUTOPRUNE_CIFAR10 names their folder (see ``main_job.py``). Everything is timed
+Digits, and the CIFAR-10 ResNets where AUTOPRUNE_CIFAR10 names their folder (see ``_models.py``). Everything is timed
 anew: the cache of earlier tables is not used. The first row of a model and precision is a calibration as users get it;
 those below it go on with more joint recipes, to show what more minutes are worth.
 
@@ -15,17 +15,16 @@ every recipe is wrong together by what ``dense_moved_percent`` says: by how much
 precision took in the calibration than in the timing before and after. No table can know what FP32 and INT8 will do.
 """
 
-import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from _bench import Bench, main
+from _models import cache_in, cifar10, task_of
 from scipy.stats import kendalltau
 
 from autoprune import engine
@@ -49,23 +48,16 @@ Array = npt.NDArray[np.float64]
 
 
 def run(bench: Bench) -> None:
-    given = os.environ.get("AUTOPRUNE_CIFAR10")
-    measured(bench, "digits", engine.configure(task="digits"))
-    if given is None:
-        bench.say("AUTOPRUNE_CIFAR10 is not set: the CIFAR-10 part is left out")
-        return
-    for model in ("resnet20",) if bench.quick else ("resnet20", "resnet56"):
-        weights = Path(given) / "models" / f"cifar10_{model}.safetensors"
-        options = {"data": str(Path(given) / "cifar10"), "model": model, "weights": str(weights)}
-        measured(bench, model, engine.configure(task="cifar10", options=options))
+    for model in ("digits", *(("resnet20", "resnet56")[: 1 if bench.quick else 2] if cifar10(bench) else ())):
+        measured(bench, model, engine.configure(**task_of(model)))
 
 
 def measured(bench: Bench, name: str, config: SearchConfig) -> None:
     """One model's tables, from nothing; the seconds are those of a calibration as users get it."""
     effort = Effort(held_out=4, most=4, tolerance_percent=50.0) if bench.quick else Effort()
-    with an_empty_cache(), tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as folder, cache_in(Path(folder) / "cache"):
         prepared = prepare(config, Silent())
-        evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=Path(work))
+        evaluator = Evaluator(prepared.task, prepared.graph, prepared.device, work=Path(folder) / "work")
         unseen = drawn(prepared, evaluator, 4 if bench.quick else UNSEEN)
         before = timed_longer(evaluator, unseen, seed=1)
         began = time.monotonic()
@@ -80,19 +72,6 @@ def measured(bench: Bench, name: str, config: SearchConfig) -> None:
             table = Calibration(evaluator, prepared.space, Store.of(prepared.device, evaluator.reference), how)
             for precision, regression in table.regressions().items():
                 told(bench, name, precision, table, regression, unseen[precision], twice, goals=how is effort)
-
-
-@contextmanager
-def an_empty_cache() -> Iterator[None]:
-    """Where no table is found; the user's comes back afterwards."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["XDG_CACHE_HOME"] = cache
-        try:
-            yield
-        finally:
-            os.environ.pop("XDG_CACHE_HOME")
-            os.environ.update({} if before is None else {"XDG_CACHE_HOME": before})
 
 
 def drawn(prepared: Prepared, evaluator: Evaluator, count: int) -> Unseen:
