@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,36 +48,43 @@ class Layer:
         """Whether anything can hold the constant part of a refit."""
         return self.bias is not None or self.norm is not None
 
-    def positions(self, y: Tensor, at_most: int) -> Tensor:
-        """Which output positions count, of those in ``y`` flattened: the same for outputs of the same shape."""
-        return _positions(y.numel() // self._channels(y), at_most)
+    def shape_like(self, dense: Sequence[int]) -> tuple[int, ...]:
+        """The shape of its outputs, where ``dense`` is that of the layer that it was cut from."""
+        units, channel = len(self.weight), len(dense) - 1 if self.weight.ndim == 2 else 1
+        return (*dense[:channel], units, *dense[channel + 1 :])
+
+    def positions(self, shape: Sequence[int], at_most: int) -> Tensor:
+        """Which output positions count, of all in outputs of that shape, flattened: always the same."""
+        return _positions(math.prod(shape) // len(self.weight), at_most)
 
     def outputs(self, y: Tensor, places: Tensor) -> Tensor:
         """The outputs ``y`` at these positions: (positions, output units)."""
         return (y if self.weight.ndim == 2 else y.movedim(1, -1)).flatten(0, -2)[places]
 
-    def patches(self, x: Tensor, y: Tensor, places: Tensor) -> Tensor:
-        """What the matrix is multiplied with at these positions of ``y``: (positions, inputs times kernel size)."""
+    def patches(self, x: Tensor, shape: Sequence[int], places: Tensor) -> Tensor:
+        """What the matrix is multiplied with at these positions of outputs of that shape: (positions, inputs times
+        kernel size)."""
         if self.weight.ndim == 2:
             return x.flatten(0, -2)[places]
         kernel = self.weight.shape[2:]
         stride, padding, dilation = self._geometry(len(kernel))
-        x = functional.pad(x, [side for pair in reversed(padding) for side in pair]).contiguous()
-        steps = x.stride()
-        size = (x.shape[0], *y.shape[2:], x.shape[1], *kernel)
-        strides = (
-            steps[0],
-            *(step * s for step, s in zip(steps[2:], stride, strict=True)),
-            steps[1],
-            *(step * d for step, d in zip(steps[2:], dilation, strict=True)),
-        )
-        corners = torch.unravel_index(places, (y.shape[0], *y.shape[2:]))
-        return x.as_strided(size, strides)[corners].flatten(1)
+        # channels last, so that what is read at once lies together
+        x = functional.pad(x.movedim(1, -1), [0, 0, *(side for pair in reversed(padding) for side in pair)])
+        steps = [math.prod(x.shape[n + 1 : -1]) for n in range(x.ndim - 1)]
+        corners = torch.unravel_index(places, (shape[0], *shape[2:]))
+        first = torch.zeros_like(places)
+        for corner, step, s in zip(corners, steps, (1, *stride), strict=True):
+            first += corner * step * s
+        taps = torch.zeros(1, dtype=torch.long)
+        for width, step, d in zip(kernel, steps[1:], dilation, strict=True):
+            taps = (taps[:, None] + torch.arange(width) * step * d).flatten()
+        read = x.flatten(0, -2)[(first[:, None] + taps).flatten()]
+        return read.view(len(places), len(taps), -1).transpose(1, 2).flatten(1)
 
-    def stream(self, env: Mapping[fx.Node, Any], y: Tensor) -> Tensor | None:
-        """What will be added to the outputs ``y``, once normalised, while the graph runs; None where nothing is."""
+    def stream(self, env: Mapping[fx.Node, Any], shape: Sequence[int]) -> Tensor | None:
+        """What will be added to outputs of that shape, once normalised, while the graph runs; None if nothing is."""
         beside = None if self.beside is None else env[self.beside]
-        return beside if isinstance(beside, Tensor) and beside.shape == y.shape else None
+        return beside if isinstance(beside, Tensor) and beside.shape == tuple(shape) else None
 
     def before_norm(self, outputs: Tensor) -> Tensor:
         """What the BatchNorm makes these of, its constant aside: (positions, output units), zero where it cannot."""
@@ -92,9 +100,6 @@ class Layer:
             self.bias.add_(constant)
         elif self.norm is not None:
             self.norm.mean.sub_(constant)
-
-    def _channels(self, y: Tensor) -> int:
-        return y.shape[-1] if self.weight.ndim == 2 else y.shape[1]
 
     def _geometry(self, dimensions: int) -> tuple[Sequence[int], Sequence[tuple[int, int]], Sequence[int]]:
         """Stride, padding (before, after) and dilation of each spatial dimension."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from autoprune.compress.criteria import criterion
 from autoprune.compress.recover import Reference, recovery
@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 
 
 class Saliencies:
-    """The saliency of every unit of the dense model, computed once for each criterion and seed."""
+    """The saliency of every unit of the dense model, computed once for each criterion and seed.
+
+    Attributes:
+        seen: what recoveries have seen of that model, see `Reference`.
+    """
 
     def __init__(self, graph: PrunableGraph, task: Task) -> None:
         self.graph = graph
         self.task = task
+        self.seen: dict[Hashable, Any] = {}
         self._scores: dict[tuple[str, int], dict[str, Tensor]] = {}
 
     def of(self, name: str, *, seed: int = 0) -> dict[str, Tensor]:
@@ -92,7 +97,7 @@ def compress(
         return model
     tell("recover")
     dense = graph.module().eval()
-    reference = Reference(dense=dense, rows=_rows(dense, graph.groups, keep))
+    reference = Reference(dense=dense, rows=_rows(dense, graph.groups, keep), seen=saliencies.seen)
     for name in recipe.recover:
         recovery(name).recover(model, reference, task, recipe)
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autoprune.compress.batches import as_inputs, batch_within, seeded, take
+from autoprune.compress.batches import as_inputs, batch_within, laid_out, seeded, take
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,10 +29,11 @@ class Divergence:
         self.samples = min(SAMPLES, batch_within(task, ELEMENTS, at_least=32))
         with seeded(0):
             ((inputs, _),) = take(task, self.samples, batch=self.samples)
-        self._inputs = as_inputs(inputs)
+        dense = graph.module().eval()
+        self._inputs = laid_out(dense, as_inputs(inputs))
         self.samples = len(self._inputs[0])
         with torch.no_grad():
-            self._dense = graph.module().eval()(*self._inputs)
+            self._dense = dense(*self._inputs)
 
     def of(self, model: nn.Module) -> float:
         """The divergence of ``model``, in evaluation mode; infinite where its output is not finite."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from autoprune.compress import Reference, Saliencies, compress, recoveries, recovery, select
 from autoprune.compress.batches import take
 from autoprune.compress.recover import _training, distil
-from autoprune.compress.recover.bn import BatchNormReestimation, Pair
+from autoprune.compress.recover.bn import BatchNormReestimation, correct, observe
 from autoprune.errors import PruneError, StageError, TaskError, UsageError
 from autoprune.graph.model import PrunableGraph
 from autoprune.recipe import RECOVERY_ORDER, Keep, Recipe
@@ -70,9 +70,9 @@ def test_bn_moves_foreign_statistics_by_the_change_alone() -> None:
     torch.manual_seed(0)
     x = torch.randn(50, 1)
     running = torch.tensor([5.0]), torch.tensor([9.0])
-    pair = Pair(None)
-    pair.observe(x, None, None, *running, False, 0.1, 0.0, None)
-    pair.correct(2 * x + 3, None, None, *running, False, 0.1, 0.0, None)
+    seen: dict[str, tuple[Tensor, ...]] = {}
+    observe(seen, "norm", x, None, None, *running, False, 0.1, 0.0, None)
+    correct(seen["norm"], 2 * x + 3, None, None, *running, False, 0.1, 0.0, None)
     mean, deviation = x.mean().item(), x.std().item()
     assert running[1].item() == pytest.approx(4 * 9, rel=1e-4)
     assert running[0].item() == pytest.approx(5 + (mean + 3) * 3 / deviation, rel=1e-4)

@@ -95,7 +95,7 @@ class Moments:
     def observe(self, *args: Any) -> Tensor:
         """Answer like the layer, and add to the sums."""
         y: Tensor = self.layer.operator(*args)
-        x = self.layer.patches(args[0], y, self.layer.positions(y, self.rows))
+        x = self.layer.patches(args[0], y.shape, self.layer.positions(y.shape, self.rows))
         if self.shift is None:
             self.shift = x.mean(0) if self.layer.takes_constant else x.new_zeros(x.shape[1])
         x = x - self.shift

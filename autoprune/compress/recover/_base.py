@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from autoprune.compress.batches import as_inputs, batch_within, laid_out, seeded, take
 from autoprune.plugins import load, pick, shipped
 from autoprune.recipe import RECOVERY_ORDER
 
@@ -24,10 +25,27 @@ class Reference:
     Attributes:
         dense: the model before the cut, a graph module like the cut one.
         rows: for each parameter or buffer that lost some of dimension 0 (output units), the dense indices that remain.
+        seen: what was seen of the dense model and does not depend on the cut, kept for the next one.
     """
 
     dense: nn.Module
     rows: Mapping[str, Tensor] = field(default_factory=dict)
+    seen: dict[Hashable, Any] = field(default_factory=dict)
+
+    def samples(self, task: Task, count: int, *, elements: int, seed: int) -> tuple[Tensor, ...]:
+        """Inputs of ``count`` training samples, fewer of large ones: ``elements`` numbers in all, but 32 samples.
+
+        Raises:
+            TaskError: the training split is empty.
+        """
+        key = ("samples", count, elements, seed)
+        if key not in self.seen:
+            several = min(count, batch_within(task, elements, at_least=32))
+            with seeded(seed):
+                ((inputs, _),) = take(task, several, batch=several)
+            self.seen[key] = laid_out(self.dense, as_inputs(inputs))
+        found: tuple[Tensor, ...] = self.seen[key]
+        return found
 
 
 class Recovery(Protocol):

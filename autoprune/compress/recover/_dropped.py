@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoprune.compress.interpret import graph_of, tensor_name
 from autoprune.compress.silence import Ending, endings
@@ -21,22 +21,17 @@ class DroppedLayer:
 
     Attributes:
         dense_node: name in the dense graph.
-        operator: what that node calls.
         bias, running_mean: of the cut model, what holds the constant: the bias, or the mean of the BatchNorm behind it.
         rows: the dense output units that remain; None when all do.
     """
 
     dense_node: str
-    operator: Any
     bias: Tensor | None
     running_mean: Tensor | None
     rows: Tensor | None
 
-    def observe(self, *args: Any) -> Tensor:
-        """Answer like the dense layer, and make the mean of its outputs the constant of the cut model."""
-        y: Tensor = self.operator(*args)
-        channel = y.dim() - args[1].dim() + 1  # behind it a convolution has one dimension for each of its kernel's
-        mean = y.movedim(channel, -1).flatten(0, -2).mean(0)
+    def hold(self, mean: Tensor) -> None:
+        """Make what the dense layer answers on average, (units,), the constant of the cut model."""
         mean = mean if self.rows is None else mean[self.rows]
         if not bool(mean.isfinite().all()):
             raise StageError(f"Activations at '{self.dense_node}' are not finite.", kind="not_finite")
@@ -44,7 +39,6 @@ class DroppedLayer:
             self.bias.copy_(mean)
         elif self.running_mean is not None:
             self.running_mean.sub_(mean)
-        return y
 
 
 def dropped_layers(model: nn.Module, reference: Reference) -> list[DroppedLayer]:
@@ -65,7 +59,6 @@ def _layer(model: nn.Module, ending: Ending, dense: fx.Node, reference: Referenc
     alone = bias in parameters and len(ending.node.all_input_nodes[0].users) == 1
     return DroppedLayer(
         dense_node=dense.name,
-        operator=dense.target,
         bias=parameters[str(bias)] if alone else None,
         running_mean=model.get_buffer(mean) if mean and not alone else None,
         rows=reference.rows.get(str(weight)),

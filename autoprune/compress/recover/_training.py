@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING
 
-from autoprune.compress.batches import as_inputs, seeded
+from autoprune.compress.batches import as_inputs, in_layout, seeded
 from autoprune.errors import StageError, TaskError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def train(
     rate = optimizer.param_groups[0]["lr"]
     with seeded(recipe.seed):
         for step, (images, targets) in zip(range(steps), _forever(task), strict=False):
-            inputs = _laid_out(view(as_inputs(images)), layout)
+            inputs = in_layout(view(as_inputs(images)), layout)
             for group in optimizer.param_groups:
                 group["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
@@ -72,7 +72,7 @@ def _mode(model: nn.Module, task: Task) -> tuple[torch.memory_format, bool]:
         try:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
                 model.to(memory_format=layout).eval()  # type: ignore[call-overload]
-                outputs = model(*_laid_out(several, layout))
+                outputs = model(*in_layout(several, layout))
             outputs.float().sum().backward()
         except RuntimeError:
             continue
@@ -86,10 +86,6 @@ def has_bfloat16() -> bool:
 
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions lack it
     return bool(capabilities.get("avx512_bf16"))
-
-
-def _laid_out(inputs: Inputs, layout: torch.memory_format) -> Inputs:
-    return tuple(value.contiguous(memory_format=layout) if value.ndim == 4 else value for value in inputs)
 
 
 def _steps(task: Task, epochs: float) -> int:

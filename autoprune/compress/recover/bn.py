@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from autoprune.compress.batches import as_inputs, batch_within, seeded, take
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -13,6 +12,8 @@ if TYPE_CHECKING:
     from autoprune.compress.recover._base import Reference
     from autoprune.recipe import Recipe
     from autoprune.task import Task
+
+    Statistics = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,14 @@ class BatchNormReestimation:
             return
         left = {tensor_name(node.args[3]) for node in nodes}  # a dropped branch takes its layers along
         dense_nodes = [node for node in calls(reference.dense, batch_norm) if tensor_name(node.args[3]) in left]
-        samples = min(self.samples, batch_within(task, self.elements, at_least=32))
-        with seeded(recipe.seed):
-            ((inputs, _),) = take(task, samples, batch=samples)
-        pairs = [Pair(_rows_of(node.args[3], reference)) for node in nodes]
+        inputs = reference.samples(task, self.samples, elements=self.elements, seed=recipe.seed)
+        seen = _statistics(reference, inputs, recipe.seed)
+        corrected = {
+            node.name: partial(correct, _kept(seen[dense.name], _rows_of(node.args[3], reference)))
+            for node, dense in zip(nodes, dense_nodes, strict=True)
+        }
         with torch.no_grad():
-            observe = {node.name: pair.observe for node, pair in zip(dense_nodes, pairs, strict=True)}
-            Interpreter(reference.dense.eval(), observe).run(*as_inputs(inputs))
-            correct = {node.name: pair.correct for node, pair in zip(nodes, pairs, strict=True)}
-            Interpreter(model.eval(), correct).run(*as_inputs(inputs))
+            Interpreter(model.eval(), corrected).run(*inputs)
 
 
 def _rows_of(argument: Any, reference: Reference) -> Tensor | None:
@@ -65,38 +65,54 @@ def _rows_of(argument: Any, reference: Reference) -> Tensor | None:
     return reference.rows.get(name) if name else None
 
 
-class Pair:
-    """One layer in both models: `observe` stands in for the dense one, then `correct` for the cut one.
+def _statistics(reference: Reference, inputs: tuple[Tensor, ...], seed: int) -> dict[str, Statistics]:
+    """Of each BatchNorm of the dense model, by node, what it runs on and what it meets in inputs of that seed.
 
-    ``rows`` are the dense channels that remain, None when all do. Both take the arguments of
-    ``autoprune.graph.net.batch_norm``.
+    Means and variances, each (channels,): running mean, running variance, mean, variance. Kept for the next candidate.
     """
+    import torch
 
-    def __init__(self, rows: Tensor | None) -> None:
-        self.rows = rows
-        self.dense: tuple[Tensor, ...] = ()
+    from autoprune.compress.interpret import Interpreter, calls
+    from autoprune.graph.net import batch_norm
 
-    def observe(self, x: Tensor, *rest: Any) -> Tensor:
-        """Answer like the dense layer; remember its running statistics and the batch's, of the kept channels."""
-        _, _, mean, variance, *_ = rest
-        statistics = (mean, variance, *_moments(x))
-        self.dense = tuple(s.clone() if self.rows is None else s[self.rows] for s in statistics)
-        return _normalise(x, *rest)
+    key = ("statistics", len(inputs[0]), seed)
+    if key not in reference.seen:
+        found: dict[str, Statistics] = {}
+        nodes = calls(reference.dense, batch_norm)
+        with torch.no_grad():
+            observed = {node.name: partial(observe, found, node.name) for node in nodes}
+            Interpreter(reference.dense.eval(), observed).run(*inputs)
+        reference.seen[key] = found
+    return dict(reference.seen[key])
 
-    def correct(self, x: Tensor, *rest: Any) -> Tensor:
-        """Write the new running statistics, and answer with them."""
-        from autoprune.errors import StageError
 
-        _, _, mean, variance, _, _, epsilon, _ = rest
-        running_mean, running_variance, dense_mean, dense_variance = self.dense
-        constant = x.numel() == x.shape[1]  # of a dropped branch: it has a mean only
-        new_mean, new_variance = (x.flatten(), dense_variance) if constant else _moments(x)
-        if not bool(new_mean.isfinite().all() and new_variance.isfinite().all()):
-            raise StageError("Activations before a BatchNorm are not finite.", kind="not_finite")
-        unit = ((running_variance + epsilon) / (dense_variance + epsilon)).sqrt()
-        mean.copy_(running_mean + (new_mean - dense_mean) * unit)
-        variance.copy_(running_variance * (new_variance + epsilon) / (dense_variance + epsilon))
-        return _normalise(x, *rest)
+def observe(found: dict[str, Statistics], node: str, x: Tensor, *rest: Any) -> Tensor:
+    """Answer like the dense layer, ``autoprune.graph.net.batch_norm``, and note its statistics."""
+    _, _, mean, variance, *_ = rest
+    found[node] = (mean.clone(), variance.clone(), *_moments(x))
+    return _normalise(x, *rest)
+
+
+def _kept(statistics: Statistics, rows: Tensor | None) -> Statistics:
+    """Those of the dense channels that remain, all where ``rows`` is None."""
+    first, second, third, fourth = (one if rows is None else one[rows] for one in statistics)
+    return first, second, third, fourth
+
+
+def correct(dense: Statistics, x: Tensor, *rest: Any) -> Tensor:
+    """Write the new running statistics of the cut layer, and answer with them."""
+    from autoprune.errors import StageError
+
+    _, _, mean, variance, _, _, epsilon, _ = rest
+    running_mean, running_variance, dense_mean, dense_variance = dense
+    constant = x.numel() == x.shape[1]  # of a dropped branch: it has a mean only
+    new_mean, new_variance = (x.flatten(), dense_variance) if constant else _moments(x)
+    if not bool(new_mean.isfinite().all() and new_variance.isfinite().all()):
+        raise StageError("Activations before a BatchNorm are not finite.", kind="not_finite")
+    unit = ((running_variance + epsilon) / (dense_variance + epsilon)).sqrt()
+    mean.copy_(running_mean + (new_mean - dense_mean) * unit)
+    variance.copy_(running_variance * (new_variance + epsilon) / (dense_variance + epsilon))
+    return _normalise(x, *rest)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

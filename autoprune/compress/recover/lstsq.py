@@ -7,7 +7,6 @@ from functools import partial
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
-from autoprune.compress.batches import as_inputs, batch_within, seeded, take
 from autoprune.errors import StageError
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from autoprune.compress.interpret import Interpreter
     from autoprune.compress.layers import Layer
+    from autoprune.compress.recover._answers import Answer
     from autoprune.compress.recover._base import Reference
     from autoprune.recipe import Recipe
     from autoprune.task import Task
@@ -53,23 +53,22 @@ class LeastSquares:
         import torch
 
         from autoprune.compress.interpret import Interpreter
+        from autoprune.compress.recover._answers import answers
         from autoprune.compress.recover._dropped import dropped_layers
 
-        fits = [Fit(*pair, reference, self) for pair in _layers_from_first_cut(model, reference)]
-        dropped = dropped_layers(model, reference)
-        if not fits and not dropped:
+        pairs, dropped = _layers_from_first_cut(model, reference), dropped_layers(model, reference)
+        if not pairs and not dropped:
             return
-        samples = min(self.samples, batch_within(task, self.elements, at_least=32))
-        with seeded(recipe.seed):
-            ((inputs, _),) = take(task, samples, batch=samples)
-        observing, refitting = Interpreter(reference.dense.eval()), Interpreter(model.eval())
-        observing.instead.update({layer.dense_node: layer.observe for layer in dropped})
-        for fit in fits:
-            observing.instead[fit.dense.node] = partial(fit.observe, observing)
-            refitting.instead[fit.layer.node] = partial(fit.refit, refitting)
+        inputs = reference.samples(task, self.samples, elements=self.elements, seed=recipe.seed)
+        wanted = answers(reference, inputs, rows=self.rows, seed=recipe.seed)
+        run = Interpreter(model.eval())
+        for layer, dense in pairs:
+            rows = reference.rows.get(layer.weight_name)
+            run.instead[layer.node] = partial(Fit(layer, dense, wanted.layers[dense.node], rows, self).refit, run)
         with torch.no_grad():
-            observing.run(*as_inputs(inputs))
-            refitting.run(*as_inputs(inputs))
+            for ending in dropped:
+                ending.hold(wanted.means[ending.dense_node])
+            run.run(*inputs)
 
 
 def _layers_from_first_cut(model: nn.Module, reference: Reference) -> list[tuple[Layer, Layer]]:
@@ -86,54 +85,46 @@ def _as_wide(layer: Layer | None, dense: Layer) -> bool:
 
 
 class Fit:
-    """The refit of one layer: `observe` stands in for it in the dense model, then `refit` in the cut one."""
+    """The refit of one layer; `refit` stands in for it in the cut model.
 
-    def __init__(self, layer: Layer, dense: Layer, reference: Reference, method: LeastSquares) -> None:
-        self.layer = layer
-        self.dense = dense
-        self.kept = reference.rows.get(layer.weight_name)
-        self.whole = layer.weight.shape[1] == dense.weight.shape[1]
-        self.method = method
-        self.wanted: Tensor | None = None
-        self.stream: Tensor | None = None
+    Args:
+        layer: of the cut model.
+        dense: its self in the dense model.
+        wanted: what that one answers.
+        rows: the output units of the dense layer that remain; None when all do.
+    """
 
-    def observe(self, run: Interpreter, *args: Any) -> Tensor:
-        """Answer like the dense layer, and remember its outputs and the stream beside them."""
-        y: Tensor = self.dense.operator(*args)
-        places = self.dense.positions(y, self.method.rows)
-        self.wanted = self._kept(self.dense.outputs(y, places))
-        if (stream := self.dense.stream(run.env, y)) is not None:
-            self.stream = self._kept(self.dense.outputs(stream, places))
-        return y
+    def __init__(self, layer: Layer, dense: Layer, wanted: Answer, rows: Tensor | None, method: LeastSquares) -> None:
+        self.layer, self.wanted, self.rows, self.method = layer, wanted, rows, method
+        self.shape = layer.shape_like(wanted.shape)
+        self.places = layer.positions(self.shape, method.rows)
+        enough = len(self.places) >= method.rows_per_input * layer.weight[0].numel()
+        self.refits = enough or layer.weight.shape[1] < dense.weight.shape[1]
 
     def refit(self, run: Interpreter, *args: Any) -> Tensor:
-        """Refit the cut layer to what was remembered, and answer with the new weights."""
-        y: Tensor = self.layer.operator(*args)
-        places = self.layer.positions(y, self.method.rows)
-        error = self._error(run, y, places)
-        if not bool(error.isfinite().all()):
-            raise StageError(f"Activations at '{self.layer.weight_name}' are not finite.", kind="not_finite")
-        if self.whole and len(places) < self.method.rows_per_input * self.layer.weight[0].numel():
-            return y
-        x = self.layer.patches(args[0], y, places)
-        step, constant = solve(x, error, damping=self.method.damping, centred=self.layer.takes_constant)
-        if not bool((error - x @ step - constant).square().sum() < error.square().sum()):
-            return y
-        self.layer.add(step.T, constant)
+        """Refit the cut layer to what is wanted, and answer with the new weights."""
+        if self.refits:
+            x = self.layer.patches(args[0], self.shape, self.places)
+            error = self._error(run, x, *args[1:3])
+            if not bool(error.isfinite().all()):
+                raise StageError(f"Activations at '{self.layer.weight_name}' are not finite.", kind="not_finite")
+            step, constant = solve(x, error, damping=self.method.damping, centred=self.layer.takes_constant)
+            if bool((error - x @ step - constant).square().sum() < error.square().sum()):
+                self.layer.add(step.T, constant)
         return self.layer.operator(*args)  # type: ignore[no-any-return]
 
-    def _error(self, run: Interpreter, y: Tensor, places: Tensor) -> Tensor:
+    def _error(self, run: Interpreter, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the layer's outputs lack, with what the stream beside them lacks: (positions, output units)."""
-        assert self.wanted is not None
-        error = self.wanted - self.layer.outputs(y, places)
-        stream = self.layer.stream(run.env, y)
-        if self.stream is not None and stream is not None:
-            error += self.layer.before_norm(self.stream - self.layer.outputs(stream, places))
-        self.wanted = self.stream = None
+        from torch.nn import functional
+
+        error = self._kept(self.wanted.outputs) - functional.linear(x, weight.flatten(1), bias)
+        stream = self.layer.stream(run.env, self.shape)
+        if self.wanted.stream is not None and stream is not None:
+            error += self.layer.before_norm(self._kept(self.wanted.stream) - self.layer.outputs(stream, self.places))
         return error
 
     def _kept(self, outputs: Tensor) -> Tensor:
-        return outputs if self.kept is None else outputs[:, self.kept]
+        return outputs if self.rows is None else outputs[:, self.rows]
 
 
 def solve(x: Tensor, error: Tensor, *, damping: float, centred: bool) -> tuple[Tensor, Tensor]:
