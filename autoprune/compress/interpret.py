@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from autoprune.graph.net import GraphNet
 
@@ -15,19 +15,25 @@ Stand = Callable[..., Any]
 class Interpreter(fx.Interpreter):
     """Runs a captured model node by node; functions stand in for the nodes named in ``instead``.
 
-    While it runs, ``env`` holds the values that are still needed.
+    While it runs, ``env`` holds the values that are still needed. Of nodes that are named in ``keep`` copies are
+    ``kept`` as they are computed.
     """
 
     def __init__(self, model: nn.Module, instead: Mapping[str, Stand] | None = None) -> None:
         super().__init__(model, graph=graph_of(model))
         self.instead = dict(instead or {})
+        self.keep: Collection[str] = ()
+        self.kept: dict[str, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         """The value of the node."""
-        if (stand := self.instead.get(n.name)) is None:
-            return super().run_node(n)
-        args, _ = self.fetch_args_kwargs_from_env(n)
-        return stand(*args)
+        if (stand := self.instead.get(n.name)) is not None:
+            args, _ = self.fetch_args_kwargs_from_env(n)
+            return stand(*args)
+        value = super().run_node(n)
+        if n.name in self.keep and isinstance(value, (Tensor, int, float)):
+            self.kept[n.name] = value.clone() if isinstance(value, Tensor) else value
+        return value
 
 
 def graph_of(model: nn.Module) -> fx.Graph:

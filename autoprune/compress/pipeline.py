@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from autoprune.compress.criteria import criterion
@@ -41,6 +42,15 @@ class Saliencies:
         if (name, seed) not in self._scores:
             self._scores[name, seed] = criterion(name).score(self.graph, self.task, seed=seed)
         return self._scores[name, seed]
+
+    @cached_property
+    def dense(self) -> nn.Module:
+        """That model, in evaluation mode; nothing may change it."""
+        return self.graph.module().eval()
+
+    def reference(self, rows: Mapping[str, Tensor]) -> Reference:
+        """What a recovery needs to know of it; ``rows`` as in `Reference`."""
+        return Reference(self.dense, rows, self.seen)
 
     def warm(self, names: Iterable[str], *, seed: int = 0) -> None:
         """Compute these criteria now, so that no candidate pays for them."""
@@ -96,8 +106,7 @@ def compress(
     if not recipe.recover:
         return model
     tell("recover")
-    dense = graph.module().eval()
-    reference = Reference(dense=dense, rows=_rows(dense, graph.groups, keep), seen=saliencies.seen)
+    reference = saliencies.reference(_rows(saliencies.dense, graph.groups, keep))
     for name in recipe.recover:
         recovery(name).recover(model, reference, task, recipe)
     return model

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autoprune.compress.batches import as_inputs, batch_within, laid_out, seeded, take
-
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from autoprune.graph.model import PrunableGraph
+    from autoprune.compress import Reference
     from autoprune.task import Task
 
 SAMPLES = 256
@@ -21,27 +19,30 @@ class Divergence:
 
     For outputs with two or more values in their last dimension, taken as logits: the Kullback-Leibler divergence of the
     softmax, in nats, mean over samples. For a single value: the squared error relative to the dense output's variance.
+
+    Args:
+        reference: without a cut.
+        seed: of the samples; recoveries with that seed see the same.
     """
 
-    def __init__(self, graph: PrunableGraph, task: Task) -> None:
-        import torch
-
-        self.samples = min(SAMPLES, batch_within(task, ELEMENTS, at_least=32))
-        with seeded(0):
-            ((inputs, _),) = take(task, self.samples, batch=self.samples)
-        dense = graph.module().eval()
-        self._inputs = laid_out(dense, as_inputs(inputs))
-        self.samples = len(self._inputs[0])
-        with torch.no_grad():
-            self._dense = dense(*self._inputs)
+    def __init__(self, reference: Reference, task: Task, *, seed: int) -> None:
+        self._passes = reference.passes(task, SAMPLES, elements=ELEMENTS, seed=seed)
+        self.samples = len(self._passes.inputs[0])
+        self._dense = self._outputs(reference.dense)
 
     def of(self, model: nn.Module) -> float:
         """The divergence of ``model``, in evaluation mode; infinite where its output is not finite."""
+        found = float(_divergence(self._outputs(model), self._dense))
+        return max(found, 0.0) if found == found else float("inf")
+
+    def _outputs(self, model: nn.Module) -> Tensor:
         import torch
 
+        from autoprune.compress.interpret import Interpreter
+
         with torch.no_grad():
-            found = float(_divergence(model(*self._inputs), self._dense))
-        return max(found, 0.0) if found == found else float("inf")
+            found: Tensor = self._passes.run(Interpreter(model))
+        return found
 
 
 def _divergence(output: Tensor, dense: Tensor) -> Tensor:

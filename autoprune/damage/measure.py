@@ -54,7 +54,7 @@ def measure_damage(
     criterion = space.space.criterion[0]
     recover = next((how for how in space.space.recover if not how.trains), space.space.recover[0]).label
     known = Known.of(fingerprints)
-    divergence = Divergence(graph, task)
+    divergence = Divergence(saliencies.reference({}), task, seed=space.seed)
     damage: dict[str, dict[int, float]] = defaultdict(dict)
     every = sum(len(levels) - 1 for levels in space.levels.values())
     share = None if most is None or every <= most else max(LEAST, most // len(space.levels))

@@ -53,6 +53,7 @@ def test_another_seed_is_another_look(digits: Digits) -> None:
         recipe = Recipe.model_validate({**digits.half(recover=("lstsq",)).model_dump(), "seed": seed})
         compress(digits.graph, recipe, task=digits.task, saliencies=saliencies)
     assert [key[-1] for key in saliencies.seen if key[0] == "answers"] == [0, 1]
+    assert [key[-1] for key in saliencies.seen if key[0] == "passes"] == [0, 1]
 
 
 class Viewed(nn.Module):

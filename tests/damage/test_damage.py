@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoprune.compress import Saliencies
+from autoprune.compress import Reference, Saliencies
 from autoprune.damage import DamageTable, Divergence, measure_damage
 from autoprune.damage.measure import Known, filled
 from autoprune.graph.model import PrunableGraph
@@ -79,7 +79,7 @@ def test_damages_by_other_code_are_measured_again(cache: Path, monkeypatch: pyte
 def test_the_divergence_of_logits_is_kullback_and_leibler(cache: Path) -> None:
     own = task()
     graph = PrunableGraph.capture(own.model(), own.example_inputs)
-    divergence = Divergence(graph, own)
+    divergence = Divergence(Reference(graph.module().eval()), own, seed=0)
     assert divergence.of(graph.module().eval()) == pytest.approx(0, abs=1e-6)
     cut = graph.cut({"conv1": range(8)}).eval()
     with torch.no_grad():
@@ -94,6 +94,6 @@ def test_a_single_output_is_compared_by_its_square(cache: Path) -> None:
     data = [(torch.randn(64, 4), torch.zeros(64))]
     own = Task("line", lambda: net, (torch.zeros(2, 4),), data, data)
     graph = PrunableGraph.capture(net, own.example_inputs)
-    divergence = Divergence(graph, own)
+    divergence = Divergence(Reference(graph.module().eval()), own, seed=0)
     half = graph.cut({graph.groups[0].id: range(8)}).eval()
     assert 0.01 < divergence.of(half) < 10

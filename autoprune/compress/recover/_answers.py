@@ -62,7 +62,7 @@ class Answers:
 
 
 def answers(reference: Reference, inputs: tuple[Tensor, ...], *, rows: int, seed: int) -> Answers:
-    """At ``rows`` positions of each layer at most, of inputs that are `Reference.samples` of that seed.
+    """At ``rows`` positions of each layer at most, of inputs that are of `Reference.passes` of that seed.
 
     Kept for the next candidate, unless they take more than ``MOST_BYTES``.
     """

@@ -14,6 +14,7 @@ from autoprune.recipe import RECOVERY_ORDER
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from autoprune.compress.passes import Passes
     from autoprune.recipe import Recipe
     from autoprune.task import Task
 
@@ -32,19 +33,21 @@ class Reference:
     rows: Mapping[str, Tensor] = field(default_factory=dict)
     seen: dict[Hashable, Any] = field(default_factory=dict)
 
-    def samples(self, task: Task, count: int, *, elements: int, seed: int) -> tuple[Tensor, ...]:
-        """Inputs of ``count`` training samples, fewer of large ones: ``elements`` numbers in all, but 32 samples.
+    def passes(self, task: Task, count: int, *, elements: int, seed: int) -> Passes:
+        """Of ``count`` training samples, fewer of large ones: ``elements`` numbers in all, but 32 samples.
 
         Raises:
             TaskError: the training split is empty.
         """
-        key = ("samples", count, elements, seed)
+        from autoprune.compress.passes import Passes
+
+        key = ("passes", count, elements, seed)
         if key not in self.seen:
             several = min(count, batch_within(task, elements, at_least=32))
             with seeded(seed):
                 ((inputs, _),) = take(task, several, batch=several)
-            self.seen[key] = laid_out(self.dense, as_inputs(inputs))
-        found: tuple[Tensor, ...] = self.seen[key]
+            self.seen[key] = Passes(self.dense, laid_out(self.dense, as_inputs(inputs)))
+        found: Passes = self.seen[key]
         return found
 
 

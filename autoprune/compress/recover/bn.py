@@ -48,7 +48,7 @@ class BatchNormReestimation:
             return
         left = {tensor_name(node.args[3]) for node in nodes}  # a dropped branch takes its layers along
         dense_nodes = [node for node in calls(reference.dense, batch_norm) if tensor_name(node.args[3]) in left]
-        inputs = reference.samples(task, self.samples, elements=self.elements, seed=recipe.seed)
+        inputs = reference.passes(task, self.samples, elements=self.elements, seed=recipe.seed).inputs
         seen = _statistics(reference, inputs, recipe.seed)
         corrected = {
             node.name: partial(correct, _kept(seen[dense.name], _rows_of(node.args[3], reference)))

@@ -59,8 +59,8 @@ class LeastSquares:
         pairs, dropped = _layers_from_first_cut(model, reference), dropped_layers(model, reference)
         if not pairs and not dropped:
             return
-        inputs = reference.samples(task, self.samples, elements=self.elements, seed=recipe.seed)
-        wanted = answers(reference, inputs, rows=self.rows, seed=recipe.seed)
+        passes = reference.passes(task, self.samples, elements=self.elements, seed=recipe.seed)
+        wanted = answers(reference, passes.inputs, rows=self.rows, seed=recipe.seed)
         run = Interpreter(model.eval())
         for layer, dense in pairs:
             rows = reference.rows.get(layer.weight_name)
@@ -68,7 +68,7 @@ class LeastSquares:
         with torch.no_grad():
             for ending in dropped:
                 ending.hold(wanted.means[ending.dense_node])
-            run.run(*inputs)
+            passes.run(run)
 
 
 def _layers_from_first_cut(model: nn.Module, reference: Reference) -> list[tuple[Layer, Layer]]:
