@@ -161,3 +161,16 @@ def test_lstsq_refuses_activations_that_are_not_finite(digits: Digits) -> None:
     with pytest.raises(StageError, match="not finite") as error:
         compress(graph, recipe, task=broken, saliencies=Saliencies(graph, broken))
     assert error.value.kind == "not_finite"
+
+
+def test_lstsq_looks_at_layers_that_it_leaves_alone() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 4), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[2].bias.fill_(torch.inf)
+    inputs = torch.randn(40, 4)
+    graph = PrunableGraph.capture(net.eval(), (inputs[:2],), prove=False)
+    cut = graph.cut({graph.groups[0].id: (0, 1, 2)}).eval()
+    cut_inputs = LeastSquares(rows_per_input=10**6)
+    with pytest.raises(StageError, match=r"'2.weight' are not finite"):
+        cut_inputs.recover(cut, Reference(graph.module()), task_of(inputs), Recipe())

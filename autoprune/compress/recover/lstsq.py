@@ -103,15 +103,19 @@ class Fit:
 
     def refit(self, run: Interpreter, *args: Any) -> Tensor:
         """Refit the cut layer to what is wanted, and answer with the new weights."""
-        if self.refits:
-            x = self.layer.patches(args[0], self.shape, self.places)
-            error = self._error(run, x, *args[1:3])
-            if not bool(error.isfinite().all()):
-                raise StageError(f"Activations at '{self.layer.weight_name}' are not finite.", kind="not_finite")
-            step, constant = solve(x, error, damping=self.method.damping, centred=self.layer.takes_constant)
-            if bool((error - x @ step - constant).square().sum() < error.square().sum()):
-                self.layer.add(step.T, constant)
+        if not self.refits:
+            return self._finite(self.layer.operator(*args))
+        x = self.layer.patches(args[0], self.shape, self.places)
+        error = self._finite(self._error(run, x, *args[1:3]))
+        step, constant = solve(x, error, damping=self.method.damping, centred=self.layer.takes_constant)
+        if bool((error - x @ step - constant).square().sum() < error.square().sum()):
+            self.layer.add(step.T, constant)
         return self.layer.operator(*args)  # type: ignore[no-any-return]
+
+    def _finite(self, values: Tensor) -> Tensor:
+        if not bool(values.isfinite().all()):
+            raise StageError(f"Activations at '{self.layer.weight_name}' are not finite.", kind="not_finite")
+        return values
 
     def _error(self, run: Interpreter, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the layer's outputs lack, with what the stream beside them lacks: (positions, output units)."""
