@@ -102,6 +102,7 @@ def test_the_task_is_accurate_and_complete() -> None:
 
 
 def test_batches_shift_flip_and_reshuffle() -> None:
+    torch.manual_seed(0)  # of 32 images none may show one of the places: once in a hundred runs
     images = torch.zeros(40, 1, 5, 5, dtype=torch.uint8)
     images[:, 0, 2, 1] = torch.arange(1, 41)  # one pixel left of the middle
     labels = torch.arange(1, 41)
