@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from functools import reduce
 from typing import Any
 
@@ -24,11 +24,15 @@ class Passes:
     Args:
         dense: a captured model.
         inputs: of one pass.
+
+    Attributes:
+        seen: what was seen of the dense model in such a pass, kept for the next cut.
     """
 
     def __init__(self, dense: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.dense = dense
         self.inputs = inputs
+        self.seen: dict[Hashable, Any] = {}
         self._values: dict[str, Any] = {}
 
     def run(self, run: Interpreter) -> Any:

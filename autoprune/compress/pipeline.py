@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoprune.compress.criteria import criterion
 from autoprune.compress.recover import Reference, recovery
@@ -15,6 +15,7 @@ from autoprune.errors import PruneError, StageError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from autoprune.compress.passes import Passes
     from autoprune.graph.groups import PruneGroup
     from autoprune.graph.model import PrunableGraph
     from autoprune.recipe import Recipe
@@ -28,13 +29,13 @@ class Saliencies:
     """The saliency of every unit of the dense model, computed once for each criterion and seed.
 
     Attributes:
-        seen: what recoveries have seen of that model, see `Reference`.
+        passes: of recoveries over that model and its cuts, see `Reference`.
     """
 
     def __init__(self, graph: PrunableGraph, task: Task) -> None:
         self.graph = graph
         self.task = task
-        self.seen: dict[Hashable, Any] = {}
+        self.passes: dict[Hashable, Passes] = {}
         self._scores: dict[tuple[str, int], dict[str, Tensor]] = {}
 
     def of(self, name: str, *, seed: int = 0) -> dict[str, Tensor]:
@@ -50,7 +51,7 @@ class Saliencies:
 
     def reference(self, rows: Mapping[str, Tensor]) -> Reference:
         """What a recovery needs to know of it; ``rows`` as in `Reference`."""
-        return Reference(self.dense, rows, self.seen)
+        return Reference(self.dense, rows, self.passes)
 
     def warm(self, names: Iterable[str], *, seed: int = 0) -> None:
         """Compute these criteria now, so that no candidate pays for them."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from autoprune.compress.interpret import Interpreter
     from autoprune.compress.layers import Layer
-    from autoprune.compress.recover._base import Reference
+    from autoprune.compress.passes import Passes
 
 MOST_BYTES = 2**29
 
@@ -61,18 +61,14 @@ class Answers:
         return y
 
 
-def answers(reference: Reference, inputs: tuple[Tensor, ...], *, rows: int, seed: int) -> Answers:
-    """At ``rows`` positions of each layer at most, of inputs that are of `Reference.passes` of that seed.
-
-    Kept for the next candidate, unless they take more than ``MOST_BYTES``.
-    """
-    key = ("answers", len(inputs[0]), rows, seed)
-    if key in reference.seen:
-        found: Answers = reference.seen[key]
+def answers(passes: Passes, *, rows: int) -> Answers:
+    """At ``rows`` positions of each layer at most. Kept for the next candidate, unless over ``MOST_BYTES``."""
+    if (key := ("answers", rows)) in passes.seen:
+        found: Answers = passes.seen[key]
         return found
-    found = _observed(reference.dense, inputs, rows)
+    found = _observed(passes.dense, passes.inputs, rows)
     if found.size_bytes <= MOST_BYTES:
-        reference.seen[key] = found
+        passes.seen[key] = found
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from autoprune.compress.batches import as_inputs, batch_within, laid_out, seeded, take
 from autoprune.plugins import load, pick, shipped
@@ -26,12 +26,12 @@ class Reference:
     Attributes:
         dense: the model before the cut, a graph module like the cut one.
         rows: for each parameter or buffer that lost some of dimension 0 (output units), the dense indices that remain.
-        seen: what was seen of the dense model and does not depend on the cut, kept for the next one.
+        made: passes by what was asked for, kept for the next cut.
     """
 
     dense: nn.Module
     rows: Mapping[str, Tensor] = field(default_factory=dict)
-    seen: dict[Hashable, Any] = field(default_factory=dict)
+    made: dict[Hashable, Passes] = field(default_factory=dict)
 
     def passes(self, task: Task, count: int, *, elements: int, seed: int) -> Passes:
         """Of ``count`` training samples, fewer of large ones: ``elements`` numbers in all, but 32 samples.
@@ -41,14 +41,13 @@ class Reference:
         """
         from autoprune.compress.passes import Passes
 
-        key = ("passes", count, elements, seed)
-        if key not in self.seen:
+        key = (count, elements, seed)
+        if key not in self.made:
             several = min(count, batch_within(task, elements, at_least=32))
             with seeded(seed):
                 ((inputs, _),) = take(task, several, batch=several)
-            self.seen[key] = Passes(self.dense, laid_out(self.dense, as_inputs(inputs)))
-        found: Passes = self.seen[key]
-        return found
+            self.made[key] = Passes(self.dense, laid_out(self.dense, as_inputs(inputs)))
+        return self.made[key]
 
 
 class Recovery(Protocol):

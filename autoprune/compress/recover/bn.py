@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from autoprune.compress.passes import Passes
     from autoprune.compress.recover._base import Reference
     from autoprune.recipe import Recipe
     from autoprune.task import Task
@@ -48,14 +49,14 @@ class BatchNormReestimation:
             return
         left = {tensor_name(node.args[3]) for node in nodes}  # a dropped branch takes its layers along
         dense_nodes = [node for node in calls(reference.dense, batch_norm) if tensor_name(node.args[3]) in left]
-        inputs = reference.passes(task, self.samples, elements=self.elements, seed=recipe.seed).inputs
-        seen = _statistics(reference, inputs, recipe.seed)
+        passes = reference.passes(task, self.samples, elements=self.elements, seed=recipe.seed)
+        seen = _statistics(passes)
         corrected = {
             node.name: partial(correct, _kept(seen[dense.name], _rows_of(node.args[3], reference)))
             for node, dense in zip(nodes, dense_nodes, strict=True)
         }
         with torch.no_grad():
-            Interpreter(model.eval(), corrected).run(*inputs)
+            Interpreter(model.eval(), corrected).run(*passes.inputs)
 
 
 def _rows_of(argument: Any, reference: Reference) -> Tensor | None:
@@ -65,8 +66,8 @@ def _rows_of(argument: Any, reference: Reference) -> Tensor | None:
     return reference.rows.get(name) if name else None
 
 
-def _statistics(reference: Reference, inputs: tuple[Tensor, ...], seed: int) -> dict[str, Statistics]:
-    """Of each BatchNorm of the dense model, by node, what it runs on and what it meets in inputs of that seed.
+def _statistics(passes: Passes) -> dict[str, Statistics]:
+    """Of each BatchNorm of the dense model, by node, what it runs on and what it meets.
 
     Means and variances, each (channels,): running mean, running variance, mean, variance. Kept for the next candidate.
     """
@@ -75,15 +76,15 @@ def _statistics(reference: Reference, inputs: tuple[Tensor, ...], seed: int) -> 
     from autoprune.compress.interpret import Interpreter, calls
     from autoprune.graph.net import batch_norm
 
-    key = ("statistics", len(inputs[0]), seed)
-    if key not in reference.seen:
+    key = "statistics"
+    if key not in passes.seen:
         found: dict[str, Statistics] = {}
-        nodes = calls(reference.dense, batch_norm)
+        nodes = calls(passes.dense, batch_norm)
         with torch.no_grad():
             observed = {node.name: partial(observe, found, node.name) for node in nodes}
-            Interpreter(reference.dense.eval(), observed).run(*inputs)
-        reference.seen[key] = found
-    return dict(reference.seen[key])
+            Interpreter(passes.dense.eval(), observed).run(*passes.inputs)
+        passes.seen[key] = found
+    return dict(passes.seen[key])
 
 
 def observe(found: dict[str, Statistics], node: str, x: Tensor, *rest: Any) -> Tensor:

@@ -60,7 +60,7 @@ class LeastSquares:
         if not pairs and not dropped:
             return
         passes = reference.passes(task, self.samples, elements=self.elements, seed=recipe.seed)
-        wanted = answers(reference, passes.inputs, rows=self.rows, seed=recipe.seed)
+        wanted = answers(passes, rows=self.rows)
         run = Interpreter(model.eval())
         for layer, dense in pairs:
             rows = reference.rows.get(layer.weight_name)
