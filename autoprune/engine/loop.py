@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from autoprune.engine.prepare import Prepared
 from autoprune.engine.stopping import unmissed
 from autoprune.errors import SearchError
 from autoprune.evaluate import Evaluator, Screen
-from autoprune.pareto import front
+from autoprune.pareto import best, front
 from autoprune.recipe import DENSE
 from autoprune.records import Failure, Screened, TrialRecord
 from autoprune.strategies import Search
@@ -80,7 +80,7 @@ def tell(pipeline: Pipeline, ledger: Ledger, evaluator: Evaluator, watch: "Watch
         members = front(ledger.records.values(), ledger.objectives)
         # the weights of the present front are kept, so that the finalists need not be trained again
         evaluator.keep({member.recipe.id for member in members}, flight.candidate)
-        watch.saw(record, len(members))
+        watch.saw(record, members)
 
 
 def wanted(records: Mapping[str, TrialRecord], pending: Collection[str], trials: int) -> bool:
@@ -103,8 +103,8 @@ class Watch:
         self.recent: deque[float] = deque(maxlen=8)
         self.warned = False
 
-    def saw(self, record: TrialRecord, front_size: int) -> None:
-        """One more recipe was tried; that many are on the front now."""
+    def saw(self, record: TrialRecord, members: Sequence[TrialRecord]) -> None:
+        """One more recipe was tried; these are on the front now."""
         now = time.monotonic()
         self.recent.append(now - self.last)
         self.last = now
@@ -112,24 +112,36 @@ class Watch:
             "trial", recipe=record.recipe.id, outcome=record.outcome.status, stages=record.stages
         )
         self._warn_of_drift(record)
-        self.observer.status(self.status(front_size))
+        self.observer.status(self.status(members))
 
-    def status(self, front_size: int) -> Status:
+    def status(self, members: Sequence[TrialRecord]) -> Status:
         """Where the search stands."""
         records, total = self.ledger.records, self.prepared.config.trials
         done = tried(records.values())
-        dense = records.get(DENSE.id)
-        todo = total - done + front_size + 1  # a finalist costs about what a trial costs
+        todo = total - done + len(members) + 1  # a finalist costs about what a trial costs
         left = todo * float(np.mean(self.recent)) if self.recent else None
         return Status(
             done=done,
             total=total,
             failed=sum(isinstance(record.outcome, Failure) for record in records.values()),
-            front_size=front_size,
-            best=best_so_far(list(records.values()), dense),
+            front_size=len(members),
+            best=self._best(members),
             elapsed_s=self.last - self.started,
             seconds_left=left,
         )
+
+    def _best(self, members: Sequence[TrialRecord]) -> str:
+        """Of those on the front, the model that would be recommended now."""
+        dense = self.ledger.records.get(DENSE.id)
+        if dense is None or dense.score is None:
+            return "-"
+        goals = self.prepared.config.goals
+        score = best(members, self.prepared.objectives, goals=goals, dense=dense.score).score
+        if score is None:
+            return "-"
+        about = "an estimated " if score.latency.source == "estimated" else ""
+        short = "" if goals.meets(score, dense.score) else ", which misses the goal"
+        return f"{about}{score.speedup:.2f}x at {100 * score.accuracy:.2f} % (validation){short}"
 
     def _warn_of_drift(self, record: TrialRecord) -> None:
         dense = self.ledger.records.get(DENSE.id)
@@ -142,17 +154,6 @@ class Watch:
                 f"The machine changed speed: the dense model, timed again, differs by {drift:+.1f} % from the start. "
                 "Speed-ups stay fair, since every candidate is timed beside it."
             )
-
-
-def best_so_far(records: list[TrialRecord], dense: TrialRecord | None) -> str:
-    """The fastest candidate within one point of the dense accuracy, in words."""
-    if dense is None or dense.score is None:
-        return "-"
-    floor = dense.score.accuracy - 0.01
-    scores = [record.score for record in records if record.score and record.score.accuracy >= floor]
-    best = max(scores, key=lambda score: score.speedup)
-    about = "an estimated " if best.latency.source == "estimated" else ""
-    return f"{about}{best.speedup:.2f}x at {100 * best.accuracy:.2f} % (validation)"
 
 
 def check_dense(record: TrialRecord) -> None:

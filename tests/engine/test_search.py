@@ -24,7 +24,7 @@ from torch import Tensor
 import autoprune
 from autoprune.devices import Arrays, Device
 from autoprune.devices.runtimes.onnxruntime import OnnxRuntimeDevice
-from autoprune.engine import configure, start
+from autoprune.engine import Silent, Status, configure, start
 from autoprune.engine.loop import tried
 from autoprune.engine.story import read_story
 from autoprune.errors import RunError, SearchError, StageError, TargetError, UsageError
@@ -59,6 +59,35 @@ def test_the_front_holds_smaller_models_that_run(
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         inputs = {session.get_inputs()[0].name: np.zeros((5, 1, 8, 8), np.float32)}
         assert session.run(None, inputs)[0].shape == (5, 10)
+
+
+class Told(Silent):
+    """Keeps what it is told of the best so far."""
+
+    def __init__(self) -> None:
+        self.best: list[str] = []
+
+    def status(self, status: Status) -> None:
+        self.best.append(status.best)
+
+
+@pytest.mark.parametrize("speedup", [1.5, 1e6])
+def test_the_best_so_far_is_what_the_goal_asks_for(
+    quick: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speedup: float
+) -> None:
+    """The most accurate that is fast enough; while none is, the fastest, and that it misses the goal."""
+    monkeypatch.setattr("autoprune.engine.prepare.open_device", lambda profile, notify: FakeDevice(profile))
+    told = Told()
+    run = autoprune.search(
+        **quick, strategy="uniform", trials=8, min_speedup=speedup, observer=told, out=tmp_path / "run"
+    )
+    scores = [record.score for record in read_story(run.directory).records if record.score]
+    reached = max(score.speedup for score in scores)
+    enough = [score for score in scores if score.speedup >= min(speedup, reached)]
+    best = max(enough, key=lambda score: (score.accuracy, score.speedup))
+    short = "" if best.speedup >= speedup else ", which misses the goal"
+    assert told.best[-1] == f"{best.speedup:.2f}x at {100 * best.accuracy:.2f} % (validation){short}"
+    assert told.best[0] == f"1.00x at {100 * scores[0].accuracy:.2f} % (validation), which misses the goal"
 
 
 def test_nothing_on_the_front_is_dominated(finished: autoprune.Run) -> None:
