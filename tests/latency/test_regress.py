@@ -12,7 +12,7 @@ from autoprune.latency import Arithmetic, Observation, Regression, kept_units
 from autoprune.latency.arithmetic import Array
 from autoprune.latency.calibrate import plain, tabulate
 from autoprune.latency.plan import LEAST, informative, scattered, sweeps
-from autoprune.latency.regress import MOVES, dense_share, fit
+from autoprune.latency.regress import MOVES, NEIGHBOURS, dense_share, fit
 
 SIZES = {"stem": 32, **{f"block{n}": 64 for n in range(6)}}
 LEVELS = {name: tuple(range(8, size + 1, 8)) for name, size in SIZES.items()}
@@ -205,6 +205,37 @@ def test_what_only_shows_together_is_found() -> None:
     names = list(LEVELS)
     assert beyond[0] < -0.02
     assert beyond[1 + pairs.index((names.index("block2"), names.index("block3")))] == max(beyond[1:])
+
+
+@pytest.mark.parametrize("together", [0.0, 0.015])
+def test_neighbours_do_as_much_together_as_they_show(together: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of either kind of model all is predicted as if it had been known which kind it is: surer, or better."""
+    rng, (little, much) = np.random.default_rng(9), NEIGHBOURS
+    signs = together * np.array([1, -1, 1, -1, 1])
+
+    def seen(kept: Mapping[str, int]) -> float:
+        cut = 1 - np.array([kept.get(f"block{n}", 64) for n in range(6)]) / 64
+        return truth(kept) + float(signs @ (cut[1:] * cut[:-1]))
+
+    recipes = [{}, *sweeps(ARITHMETIC), *scattered(ARITHMETIC, 40, rng=rng)]
+    shares = [seen(kept) * (1 + 0.004 * rng.standard_normal()) for kept in recipes]
+    observations = [observation(kept, share, noise=0.004) for kept, share in zip(recipes, shares, strict=True)]
+    new = scattered(ARITHMETIC, 200, rng=rng)
+
+    def found(*known: float) -> tuple[float, float]:
+        """How far off the predictions are, and how unsure."""
+        monkeypatch.setattr("autoprune.latency.regress.NEIGHBOURS", known)
+        regression = fit(ARITHMETIC, observations, recipes)
+        predicted, unsure = regression.predict(regression.features(new))
+        true = np.array([seen(kept) for kept in new])
+        return float(np.abs(predicted / true - 1).mean()), float((unsure / true).mean())
+
+    if together:
+        assert found(little, much) == found(much)
+        assert found(much)[0] < 0.9 * found(little)[0]
+    else:
+        assert found(little, much) == found(little)
+        assert found(little)[1] < found(much)[1]
 
 
 def test_pairs_are_neighbours_and_groups_that_meet() -> None:
