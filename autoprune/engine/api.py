@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from autoprune.compress.criteria import criterion
 from autoprune.engine.config import RunInfo, SearchConfig, default_out
 from autoprune.engine.finalists import measure_finalists
+from autoprune.engine.garbage import spared
 from autoprune.engine.loop import check_candidates, check_dense, run_trials
 from autoprune.engine.observer import Observer, Silent
 from autoprune.engine.prepare import Prepared, changes, describe, held_clocks, prepare
@@ -219,12 +220,14 @@ def _drive(prepared: Prepared, info: RunInfo, directory: RunDirectory, observer:
         raise CaptureError(f"The dense model of task '{info.task_name}' cannot be used: {error}") from error
     # where only a precision is left to choose, there is nothing to make tables of
     chosen = strategy(info.config.strategy if prepared.space.levels else "random")
-    tables = measure_tables(prepared, evaluator, observer) if chosen.needs_tables else None
+    with spared():
+        tables = measure_tables(prepared, evaluator, observer) if chosen.needs_tables else None
     search = chosen.begin(prepared.space, seed=info.config.seed, tables=tables, goals=info.config.goals)
     ledger = Ledger(directory, prepared.objectives, search.suggest)
     screen = Screening(tables, ledger.records) if tables and set(info.config.objectives) == SCREENED_BY else None
     try:
-        run_trials(prepared, evaluator, ledger, observer, search=search, screen=screen)
+        with spared():
+            run_trials(prepared, evaluator, ledger, observer, search=search, screen=screen)
     finally:
         ledger.close()
     check_dense(ledger.records[DENSE.id])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoprune.engine.config import default_name
+from autoprune.engine.garbage import spared
 from autoprune.engine.prepare import held_clocks, prepare
 from autoprune.errors import RunError, StageError, TargetError
 from autoprune.evaluate import Evaluator
@@ -51,7 +52,8 @@ def calibrate(
             store.clear()
         measuring = Calibration(evaluator, prepared.space, store, effort or Effort(), observer.stage, observer.message)
         try:
-            return measuring.run(task=prepared.task.name, target=prepared.device.profile.name)
+            with spared():
+                return measuring.run(task=prepared.task.name, target=prepared.device.profile.name)
         except StageError as error:
             raise TargetError(
                 f"The latency table cannot be finished: {error} What was timed is kept; try again when it is quieter."
