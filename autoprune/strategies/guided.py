@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Truths = npt.NDArray[np.bool_]
 RUNGS = (0.01, 0.03, 0.08, 0.2, 0.5, 1.2)  # summed divergences of the opening, in nats
-WORST_DAMAGE = 4.0  # summed divergence, in nats, beyond which no budget goes: the model is lost there
+WORST_DAMAGE = 4.0  # summed divergence, in nats: the model is lost there; beyond it go only budgets that are asked for
 SEGMENTS = 4  # consecutive groups that share a sensitivity
 SPREAD = 0.7  # of the logarithms of sensitivities
 ANSWERS = 32  # for all budgets to one draw of sensitivities in one precision, of which so many are weighed
@@ -65,8 +65,11 @@ class GuidedSearch(Search):
         self.goals = goals if tables.cost.name == "latency_ms" else goals.model_copy(update=dict.fromkeys(SPEED_GOALS))
         self.rows = Rows(space)
         self.budgets = Budgets(space, tables, tables.damage, bearable=WORST_DAMAGE)
+        self._unbearable = replace(self.budgets, bearable=float("inf"))
         # before trials correct the table, so that a run that is resumed opens alike
         self._answers = {precision: self.budgets.all(precision) for precision in space.precisions}
+        self._beyond = {precision: self._unbearable.all(precision) for precision in space.precisions}
+        self._fastest = {p: (self._first(p, self._answers[p]), self._first(p, self._beyond[p])) for p in self._answers}
         self._known: set[str] = set()
         self._tried: set[bytes] = set()  # rows that cut something
         self._whole: list[TrialRecord] = []  # those that were scored and cut nothing
@@ -120,6 +123,17 @@ class GuidedSearch(Search):
         _, box = self._boxes
         return box.for_speed and self.tables.share({}, self._quickest)[0] > box.slowest
 
+    @property
+    def _goes_beyond(self) -> bool:
+        """Whether a speed is asked for that cuts have, but none that is bearable."""
+        bearable, fastest = self._fastest[self._quickest]
+        _, box = self._boxes
+        return box.for_speed and fastest <= box.slowest < bearable
+
+    def _first(self, precision: Precision, levels: Integers) -> float:
+        """The share of the first of these answers, which is the fastest."""
+        return float(self._shares(self._in_precision(precision, levels[:1]))[0])
+
     def _up(self) -> Integers | None:
         """The next of the ladder; None where nothing is left of it that has any hope."""
         left = self._ladder[self._new(self._ladder)]
@@ -133,7 +147,8 @@ class GuidedSearch(Search):
 
     def _towards(self) -> Integers | None:
         """A solver answer about as fast as is asked for, by the tables as trials corrected them; None after some."""
-        rows = self._in_precision(self._quickest, self._answers[self._quickest])
+        answers = self._beyond if self._goes_beyond else self._answers
+        rows = self._in_precision(self._quickest, answers[self._quickest])
         rows, (_, box) = rows[self._new(rows)], self._boxes
         if len(self._tried) >= len(AROUND) or not len(rows):
             return None
@@ -276,7 +291,8 @@ class GuidedSearch(Search):
         parts = [SEGMENTS if g in self.space.shared else n * SEGMENTS // len(groups) for n, g in enumerate(groups)]
         logarithms = rng.normal(0.0, SPREAD, SEGMENTS + 1)[parts] + rng.normal(0.0, SPREAD / 2, len(groups))
         power, weights = rng.uniform(0.5, 1.5), np.exp(logarithms).tolist()
-        found = self.budgets.all(precision, power=power, weights=weights, resolution=COARSE)
+        budgets = self._unbearable if self._goes_beyond else self.budgets
+        found = budgets.all(precision, power=power, weights=weights, resolution=COARSE)
         spread: Integers = found[np.unique(np.linspace(0, len(found) - 1, min(ANSWERS, len(found))).astype(int))]
         return spread
 

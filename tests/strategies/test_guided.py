@@ -159,6 +159,24 @@ def test_where_no_dense_model_is_as_fast_as_asked_the_opening_is_around_that_spe
     assert predicted[:3] == pytest.approx([0.25 * part for part in AROUND], abs=0.01)
 
 
+def test_a_speed_that_is_asked_for_is_tried_however_much_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing bearable is as fast; what is beyond all cuts is no reason to cut more."""
+    monkeypatch.setattr("autoprune.strategies.guided.WORST_DAMAGE", 0.02)
+
+    def solved(goals: Goals) -> tuple[list[float], float]:
+        """The shares of the first questions, and the least of what the solver answers to sensitivities."""
+        search, records = open_search("guided", goals=goals), dense_records()
+        shares = [search.tables.share(kept_units(recipe), recipe.precision)[0] for recipe in asked(search, records, 3)]
+        rows = search._in_precision("int8", search._solved("int8", np.random.default_rng(0)))
+        return shares, float(search._shares(rows).min())
+
+    opening, fastest = solved(Goals(min_speedup=4.0))
+    assert opening == pytest.approx([0.25 * part for part in AROUND], abs=0.01)
+    assert fastest < 0.1
+    for goals in (Goals(), Goals(min_speedup=3.0), Goals(min_speedup=20.0)):
+        assert solved(goals)[1] > 0.2
+
+
 def test_what_a_dense_model_reaches_already_changes_no_opening() -> None:
     without, with_goal = (
         [*asked(open_search("guided", goals=goals), dense_records(), 4)] for goals in (Goals(), Goals(min_speedup=2.0))
