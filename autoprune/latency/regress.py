@@ -35,7 +35,7 @@ calibrations of one night, all recipes with it. With it the regression is `Regre
 `fit` takes the ``interplay``, the ``padding``, the ``unlike``, how much two ``neighbours`` do together, and the noise
 between sessions and between rounds under which the observations are likeliest; the other spreads are those that served
 ResNet-20, ResNet-56 and a small CNN best. ResNet-20 in INT8 has neighbours that do much together, in FP32, as ResNet-56
-in both, they do little: a prior that is made for the one makes the other's recipes wrong by a fifth more.
+in both, they do little: with the prior of the one, the other's recipes are wrong by a tenth to a fourth more.
 """
 
 from __future__ import annotations
