@@ -85,6 +85,6 @@ def test_trials_and_calibrations_run_so(quick: dict[str, str], tmp_path: Path) -
     assert observer.seen["status"] > 10_000
     observer = Counting()
     effort = Effort(held_out=4, most=4, tolerance_percent=50.0)
-    calibrate(configure(**quick), observer=observer, effort=effort)
+    calibrate(configure(**quick), observer=observer, effort=effort, fresh=True)
     assert observer.seen["stage"] > 10_000
     assert gc.get_freeze_count() == 0
