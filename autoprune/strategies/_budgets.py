@@ -69,14 +69,20 @@ class Budgets:
         power: float = 1.0,
         weights: Sequence[float] | None = None,
         resolution: int = RESOLUTION,
+        beyond: bool = False,
     ) -> Integers:
         """Levels of the best choice for every bearable budget, the fastest first: (choices, groups).
 
-        Costs are raised to ``power`` and multiplied by the weight of their group; what is bearable is not.
+        Costs are raised to ``power`` and multiplied by the weight of their group; what is bearable is not. With
+        ``beyond``, of every budget.
         """
         coefficients = weights or [1.0] * len(self.space.levels)
         weighed = self.problem(precision).transformed(power=power, coefficients=coefficients)
         levels = Frontier.of(weighed, resolution=resolution).levels()
+        return levels if beyond else self.borne(levels)
+
+    def borne(self, levels: Integers) -> Integers:
+        """Those of choices that are bearable: both (choices, groups)."""
         return levels[self.summed(levels) <= self.bearable]
 
     def within(self, levels: Integers, costs: Sequence[float]) -> Integers:

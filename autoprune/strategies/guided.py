@@ -65,10 +65,9 @@ class GuidedSearch(Search):
         self.goals = goals if tables.cost.name == "latency_ms" else goals.model_copy(update=dict.fromkeys(SPEED_GOALS))
         self.rows = Rows(space)
         self.budgets = Budgets(space, tables, tables.damage, bearable=WORST_DAMAGE)
-        self._unbearable = replace(self.budgets, bearable=float("inf"))
         # before trials correct the table, so that a run that is resumed opens alike
-        self._answers = {precision: self.budgets.all(precision) for precision in space.precisions}
-        self._beyond = {precision: self._unbearable.all(precision) for precision in space.precisions}
+        self._beyond = {precision: self.budgets.all(precision, beyond=True) for precision in space.precisions}
+        self._answers = {precision: self.budgets.borne(levels) for precision, levels in self._beyond.items()}
         self._fastest = {p: (self._first(p, self._answers[p]), self._first(p, self._beyond[p])) for p in self._answers}
         self._known: set[str] = set()
         self._tried: set[bytes] = set()  # rows that cut something
@@ -291,8 +290,7 @@ class GuidedSearch(Search):
         parts = [SEGMENTS if g in self.space.shared else n * SEGMENTS // len(groups) for n, g in enumerate(groups)]
         logarithms = rng.normal(0.0, SPREAD, SEGMENTS + 1)[parts] + rng.normal(0.0, SPREAD / 2, len(groups))
         power, weights = rng.uniform(0.5, 1.5), np.exp(logarithms).tolist()
-        budgets = self._unbearable if self._goes_beyond else self.budgets
-        found = budgets.all(precision, power=power, weights=weights, resolution=COARSE)
+        found = self.budgets.all(precision, power=power, weights=weights, resolution=COARSE, beyond=self._goes_beyond)
         spread: Integers = found[np.unique(np.linspace(0, len(found) - 1, min(ANSWERS, len(found))).astype(int))]
         return spread
 

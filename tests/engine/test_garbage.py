@@ -38,26 +38,18 @@ class Knot:
 
 
 @pytest.mark.usefixtures("by_hand")
-def test_what_is_there_already_is_passed_over_until_the_end() -> None:
+@pytest.mark.parametrize(("frozen", "freed"), [(False, 2), (True, 1)])
+def test_what_is_there_already_is_passed_over_until_the_end(frozen: bool, freed: int) -> None:
+    """After it too, where the caller had frozen it."""
     Knot()
+    if frozen:
+        gc.freeze()
     with spared():
         Knot()
         gc.collect()
         assert Knot.freed == 1, "what came later"
     gc.collect()
-    assert Knot.freed == 2
-
-
-@pytest.mark.usefixtures("by_hand")
-def test_what_the_caller_has_frozen_stays_so() -> None:
-    Knot()
-    gc.freeze()
-    with spared():
-        Knot()
-        gc.collect()
-        assert Knot.freed == 1, "what came later"
-    gc.collect()
-    assert Knot.freed == 1
+    assert Knot.freed == freed
 
 
 def test_it_ends_however_the_work_does() -> None:
