@@ -1,10 +1,12 @@
 import gc
+import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -49,6 +51,27 @@ class TestOnnxRuntimeDevice(DeviceContract):
             np.testing.assert_array_equal(session._runner._binding.copy_outputs_to_cpu()[0], before)
         with device.predictor(artifact) as predict:
             np.testing.assert_allclose(predict(inputs)[0], before, rtol=1e-5, atol=1e-6)
+
+    def test_graph_is_optimised_once_and_loaded_as_often_as_wanted(
+        self, device: Device, artifact: Artifact, inputs: Arrays
+    ) -> None:
+        with (
+            device.open(artifact, inputs) as session,
+            mock.patch.object(onnxruntime, "InferenceSession", wraps=onnxruntime.InferenceSession) as made,
+        ):
+            session.renew()
+            session.renew()
+        levels = [call.args[1].graph_optimization_level for call in made.call_args_list]
+        assert levels == 2 * [onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL]
+        nodes = [onnx.load_from_string(call.args[0]).graph.node for call in made.call_args_list]
+        assert not any(node.op_type == "Relu" for model in nodes for node in model), "it is part of the convolutions"
+
+    def test_no_room_for_the_optimised_graph_only_costs_time(
+        self, device: Device, artifact: Artifact, inputs: Arrays, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", "/dev/full")
+        with device.open(artifact, inputs) as session:
+            assert min(session.run(3)) > 0
 
     def test_peak_memory_is_that_of_the_model_not_of_this_process(
         self, device: Device, artifact: Artifact, inputs: Arrays
