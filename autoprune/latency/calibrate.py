@@ -51,7 +51,7 @@ class Effort:
     """
 
     tolerance_percent: float = 0.35
-    most: int = 80
+    most: int = 100
     sweeps: bool = True
     held_out: int = 20
     together: int = 8
