@@ -12,6 +12,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Kept = Mapping[str, int]
+POWERS = (2, 3)  # of the share of the work that is removed
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ class Arithmetic:
         return found
 
     def together(self, units: Array) -> Array:
-        """What a recipe cuts together, (recipes, 1 + `pairs` + `chained`); 0 where only one group is cut.
+        """What a recipe cuts together, (recipes, `POWERS` + `pairs` + `chained`); 0 where only one group is cut.
 
-        First the square of the share of the work that is removed, without the squares of what each group removes by
+        First the powers of the share of the work that is removed, without the powers of what each group removes by
         itself; then for each pair the product of the fractions of their units; then whether both groups
         of each link of a chain are dropped.
         """
@@ -96,7 +97,8 @@ class Arithmetic:
         cut = 1 - units[:, self._varied] / sizes
         (one, other), (first, second) = self.pairs, self.chained
         dropped = cut[:, first] * cut[:, second] == 1
-        return np.column_stack([removed**2 - (share**2).sum(axis=1), cut[:, one] * cut[:, other], dropped])
+        curves = [removed**power - (share**power).sum(axis=1) for power in POWERS]
+        return np.column_stack([*curves, cut[:, one] * cut[:, other], dropped])
 
     @cached_property
     def pairs(self) -> tuple[Integers, Integers]:

@@ -11,10 +11,11 @@ it removes alone. ``interplay``, between 0 and 1, is how much of the latency fol
 but that kernels compute many channels at a time: of what a width lacks to a multiple of that, a part is paid for all
 the same, the ``padding`` between 0 and 1. So narrow widths save less than their channels say, and a width just above a
 multiple saves much less than the multiple.
-``phi`` is what no arithmetic knows: a smaller model fits the caches better (one number for all cuts), between two
-neighbours that are both cut, conversions of layout go or come, and an operator in which two groups meet may follow
-their product less or more than others do (one for each pair); what is prepared for residual branches in a row goes
-only where none is left to read it (one for each two of them).
+``phi`` is what no arithmetic knows: a smaller model fits the caches better, the more so the smaller it is (a number for
+each of two powers of the work that all cuts remove), between two neighbours that are both cut, conversions of layout go
+or come, and an operator in which two groups meet may follow their product less or more than others do (one for each
+pair); what is prepared for residual branches in a row goes only where none is left to read it (one for each two of
+them).
 
 The prior says that a group saves time in proportion to its work, give or take ``RATE_SPREAD`` for the
 model and again for each make of group (kind, units, arithmetic), that each width of a make is off that line by
@@ -46,13 +47,13 @@ from itertools import product
 
 import numpy as np
 
-from autoprune.latency.arithmetic import Arithmetic, Array, Integers, Kept
+from autoprune.latency.arithmetic import POWERS, Arithmetic, Array, Integers, Kept
 from autoprune.latency.table import Observation
 
 Z95 = 1.96
 RATE_SPREAD = 0.5
 LEVEL_SPREAD = 0.2
-CURVATURE_SPREAD = 0.1  # of the dense latency, were everything cut
+CURVATURE_SPREADS = np.full(len(POWERS), 0.1)  # of the dense latency, were everything cut
 MEETING_SPREAD = 0.2  # of the dense latency, were it all in operators where the two meet
 LEAST_SPREAD = 0.002  # of the dense latency: also a group without arithmetic may save something
 UNLIKE = (0.02, 0.1)
@@ -94,7 +95,7 @@ class Regression:
         (one, other), link = arithmetic.pairs, arithmetic.chained
         side_by_side = neighbours * _both(arithmetic, one, other) * (other == one + 1)
         pairs = np.hypot(side_by_side, MEETING_SPREAD * arithmetic.shared[one, other])
-        beyond = dense_share * np.concatenate([[CURVATURE_SPREAD], pairs, neighbours * _both(arithmetic, *link)])
+        beyond = dense_share * np.concatenate([CURVATURE_SPREADS, pairs, neighbours * _both(arithmetic, *link)])
         self.mean: Array = np.concatenate([[dense_share], -expected, np.zeros(len(beyond))])
         self.covariance: Array = np.diag(np.concatenate([[unsure * dense_share], np.zeros(len(expected)), beyond]) ** 2)
         self.covariance[1 : 1 + len(expected), 1 : 1 + len(expected)] = self._prior(expected, unlike)

