@@ -53,7 +53,7 @@ from autoprune.latency.table import Observation
 Z95 = 1.96
 RATE_SPREAD = 0.5
 LEVEL_SPREAD = 0.2
-CURVATURE_SPREADS = np.full(len(POWERS), 0.1)  # of the dense latency, were everything cut
+CURVATURE_SPREAD = 0.1  # of the dense latency, were everything cut; for each power
 MEETING_SPREAD = 0.2  # of the dense latency, were it all in operators where the two meet
 LEAST_SPREAD = 0.002  # of the dense latency: also a group without arithmetic may save something
 UNLIKE = (0.02, 0.1)
@@ -95,7 +95,8 @@ class Regression:
         (one, other), link = arithmetic.pairs, arithmetic.chained
         side_by_side = neighbours * _both(arithmetic, one, other) * (other == one + 1)
         pairs = np.hypot(side_by_side, MEETING_SPREAD * arithmetic.shared[one, other])
-        beyond = dense_share * np.concatenate([CURVATURE_SPREADS, pairs, neighbours * _both(arithmetic, *link)])
+        curves = np.full(len(POWERS), CURVATURE_SPREAD)
+        beyond = dense_share * np.concatenate([curves, pairs, neighbours * _both(arithmetic, *link)])
         self.mean: Array = np.concatenate([[dense_share], -expected, np.zeros(len(beyond))])
         self.covariance: Array = np.diag(np.concatenate([[unsure * dense_share], np.zeros(len(expected)), beyond]) ** 2)
         self.covariance[1 : 1 + len(expected), 1 : 1 + len(expected)] = self._prior(expected, unlike)
