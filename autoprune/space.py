@@ -34,10 +34,10 @@ class KeepRange(Strict):
     With ``drop``, a droppable group may be dropped, as one more level.
     """
 
-    min: float = Field(default=0.25, gt=0.0, le=1.0)
+    min: float = Field(default=0.125, gt=0.0, le=1.0)
     max: float = Field(default=1.0, gt=0.0, le=1.0)
     levels: PositiveInt = 8
-    drop: bool = False
+    drop: bool = True
 
     @model_validator(mode="after")
     def _ordered(self) -> KeepRange:
@@ -73,15 +73,18 @@ class RecoverChoice(Strict):
 
 
 class SearchSpace(Strict):
-    """A space as its YAML file describes it, before it knows a model or a device."""
+    """A space as its YAML file describes it, before it knows a model or a device.
+
+    What is left out is as in the space ``default``.
+    """
 
     name: str
     description: str
     keep: KeepRange = KeepRange()
     exclude: tuple[str, ...] = Field(default=(), description="group ids that stay whole; * and ? match")
-    criterion: tuple[str, ...] = ("l2",)
+    criterion: tuple[str, ...] = ("l2", "obs_l2")
     precision: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-    recover: tuple[RecoverChoice, ...] = (RecoverChoice(),)
+    recover: tuple[RecoverChoice, ...] = (RecoverChoice(methods=("lstsq",)), RecoverChoice(methods=("lstsq", "bn")))
     channel_multiple: PositiveInt | Literal["target"] = "target"
 
     @field_validator("criterion", "precision", "recover")

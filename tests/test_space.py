@@ -13,7 +13,7 @@ from autoprune.errors import DocumentError, SpaceError
 from autoprune.graph.groups import PruneGroup, Slice
 from autoprune.hardware import Precision
 from autoprune.recipe import DENSE, Keep, Recipe
-from autoprune.space import BoundSpace, KeepRange, RecoverChoice, SearchSpace, list_spaces
+from autoprune.space import BoundSpace, KeepRange, RecoverChoice, SearchSpace, list_spaces, load_space
 
 
 def group(name: str, size: int, width: int = 1) -> PruneGroup:
@@ -30,6 +30,7 @@ def bound(space: SearchSpace, *groups: PruneGroup, multiple: int = 8) -> BoundSp
 SPACE = SearchSpace(
     name="test",
     description="",
+    keep=KeepRange(min=0.25, drop=False),
     criterion=("l1", "l2"),
     recover=(RecoverChoice(), RecoverChoice(methods=("distil",), epochs=1)),
 )
@@ -149,6 +150,11 @@ def test_levels_are_possible_ascending_and_few(size: int, width: int, multiple: 
     assert list(kept) == sorted(set(kept))
     assert len(kept) <= max(levels, 1)
     assert all(n >= 1 and (n == size or n * width % multiple == 0) for n in kept)
+
+
+def test_what_a_space_leaves_out_is_as_in_the_one_that_ships() -> None:
+    shipped = load_space("default")
+    assert SearchSpace(name=shipped.name, description=shipped.description) == shipped
 
 
 def test_the_size_of_the_space_counts_recipes() -> None:

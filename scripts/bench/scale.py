@@ -22,7 +22,7 @@ from autoprune.latency import Arithmetic, Regression
 from autoprune.pareto import Goals, objectives, value
 from autoprune.recipe import Recipe
 from autoprune.records import TrialRecord
-from autoprune.space import BoundSpace, RecoverChoice, SearchSpace
+from autoprune.space import BoundSpace, KeepRange, RecoverChoice, SearchSpace
 from autoprune.strategies import Search, Tables, strategy
 from autoprune.study import Ledger, RunDirectory
 from autoprune.study._database import Database
@@ -130,7 +130,7 @@ def toy_space() -> BoundSpace:
         for n in range(GROUPS)
     ]
     ways = (RecoverChoice(methods=("lstsq",)), RecoverChoice(methods=("lstsq", "bn")))
-    space = SearchSpace(name="toy", description="", criterion=("l2", "l1"), recover=ways)
+    space = SearchSpace(name="toy", description="", keep=KeepRange(min=0.25), criterion=("l2", "l1"), recover=ways)
     return space.bind(groups, precisions=("fp32", "int8"), channel_multiple=8)
 
 

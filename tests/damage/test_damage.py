@@ -10,11 +10,15 @@ from autoprune.compress import Reference, Saliencies
 from autoprune.damage import DamageTable, Divergence, measure_damage
 from autoprune.damage.measure import Known, filled
 from autoprune.graph.model import PrunableGraph
-from autoprune.space import SearchSpace
+from autoprune.space import KeepRange, RecoverChoice, SearchSpace
 from autoprune.task import Task
 from tests.engine.small import task
 
 PRINTS = {"code": "c", "weights": "w", "data": "d"}
+
+SPACE = SearchSpace(
+    name="s", description="", keep=KeepRange(min=0.25, drop=False), criterion=("l2",), recover=(RecoverChoice(),)
+)
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def table(said: list[str] | None = None) -> DamageTable:
     own = task()
     graph = PrunableGraph.capture(own.model(), own.example_inputs)
-    space = SearchSpace(name="s", description="").bind(graph.groups, precisions=("fp32",), channel_multiple=8)
+    space = SPACE.bind(graph.groups, precisions=("fp32",), channel_multiple=8)
     say = said.append if said is not None else lambda text: None
     return measure_damage(graph, own, space, saliencies=Saliencies(graph, own), fingerprints=PRINTS, say=say)
 
@@ -48,7 +52,7 @@ def test_less_kept_is_more_damage_and_nothing_is_measured_twice(cache: Path) -> 
 def test_where_cuts_are_too_many_the_rest_is_interpolated(cache: Path) -> None:
     own = task()
     graph = PrunableGraph.capture(own.model(), own.example_inputs)
-    space = SearchSpace(name="s", description="").bind(graph.groups, precisions=("fp32",), channel_multiple=4)
+    space = SPACE.bind(graph.groups, precisions=("fp32",), channel_multiple=4)
     said: list[str] = []
     arguments = {"saliencies": Saliencies(graph, own), "fingerprints": PRINTS}
     few = measure_damage(graph, own, space, most=1, say=said.append, **arguments)

@@ -11,7 +11,7 @@ from autoprune.latency import Arithmetic, Regression
 from autoprune.pareto import Goals, objectives
 from autoprune.recipe import Recipe
 from autoprune.records import TrialRecord
-from autoprune.space import SearchSpace
+from autoprune.space import KeepRange, RecoverChoice, SearchSpace
 from autoprune.strategies import Search, Tables
 from autoprune.strategies import strategy as named
 from autoprune.study import Ledger, RunDirectory
@@ -30,7 +30,9 @@ GROUPS = [
     )
     for name in "abcd"
 ]
-SPACE = SearchSpace(name="toy", description="").bind(GROUPS, precisions=("fp32", "int8"), channel_multiple=8)
+SPACE = SearchSpace(
+    name="toy", description="", keep=KeepRange(min=0.25), criterion=("l2",), recover=(RecoverChoice(),)
+).bind(GROUPS, precisions=("fp32", "int8"), channel_multiple=8)
 
 
 def toy_record(recipe: Recipe) -> TrialRecord:
