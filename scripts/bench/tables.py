@@ -39,7 +39,7 @@ from autoprune.latency.rounds import time_round
 from autoprune.recipe import Recipe
 
 UNSEEN, SEED = 40, 1234  # the seed is none of those that a calibration draws with
-MORE = 120  # joint recipes
+MORE = 150  # joint recipes
 LONGER = TimingPolicy(warmup_ms=20.0, blocks=30, block_ms=20.0, settle_percent=5.0)
 TOGETHER = 8
 GOALS = {"MAPE (%)": "<= 0.5", "worst (%)": "<= 1.5", "Kendall tau": ">= 0.97"}
