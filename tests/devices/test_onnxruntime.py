@@ -43,14 +43,30 @@ class TestOnnxRuntimeDevice(DeviceContract):
     def test_renewed_session_gives_the_same_answers(self, device: Device, artifact: Artifact, inputs: Arrays) -> None:
         with device.open(artifact, inputs) as session:
             session.run(1)
-            before = session._runner._binding.copy_outputs_to_cpu()[0]
+            before = bound(session).copy_outputs_to_cpu()[0]
             loaded = session._runner._session
             session.renew()
             session.run(1)
             assert session._runner._session is not loaded
-            np.testing.assert_array_equal(session._runner._binding.copy_outputs_to_cpu()[0], before)
+            np.testing.assert_array_equal(bound(session).copy_outputs_to_cpu()[0], before)
         with device.predictor(artifact) as predict:
             np.testing.assert_allclose(predict(inputs)[0], before, rtol=1e-5, atol=1e-6)
+
+    def test_nothing_of_a_session_is_left_when_it_is_loaded_anew(
+        self, device: Device, artifact: Artifact, inputs: Arrays
+    ) -> None:
+        with device.open(artifact, inputs) as session:
+            parts = weakref.ref(session._runner._session), weakref.ref(bound(session))
+            load, padding, left = session._runner.load, session._runner._padding, list[object]()
+            assert padding
+
+            def loading(threads: int) -> object:
+                left.extend((*(part() for part in parts), *padding))
+                return load(threads)
+
+            with mock.patch.object(session._runner, "load", loading):
+                session.renew()
+        assert left == [None, None]
 
     def test_graph_is_optimised_once_and_loaded_as_often_as_wanted(
         self, device: Device, artifact: Artifact, inputs: Arrays
@@ -148,6 +164,11 @@ class Sessions:
         session = mock.Mock()
         session.get_providers.return_value = [self.starts, "CPUExecutionProvider"]
         return session
+
+
+def bound(session: Any) -> Any:
+    """The inputs and outputs of what is timed."""
+    return session._runner._infer.args[0]
 
 
 def with_options(profile: HardwareProfile, **options: Any) -> HardwareProfile:

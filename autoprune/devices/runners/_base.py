@@ -48,6 +48,7 @@ class BaseRunner:
         self._random = random.Random(0)  # noqa: S311 - not cryptography
         self._session: Any = None
         self._infer: Callable[[], object] | None = None
+        self._padding: list[bytearray] = []
 
     def import_runtime(self) -> Any:
         """Its module."""
@@ -67,7 +68,8 @@ class BaseRunner:
 
     def do_renew(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         """Load, elsewhere in memory than before."""
-        self._session = self._infer = None  # first, so that memory holds one model at a time
+        self._session = self._infer = None  # first, so that the memory can be taken again: see `devices.timing`
+        self._padding.clear()
         self._padding = [bytearray(self._random.randrange(*PADDING_BYTES)) for _ in range(self._random.randrange(64))]
         with self.failing():
             self._session = self.load(self._options["threads"])

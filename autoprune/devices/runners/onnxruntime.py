@@ -111,12 +111,12 @@ class Runner(BaseRunner):
 
     def bind(self, session: Any) -> Callable[[], object]:
         """The inference of the inputs, whose outputs stay in the binding."""
-        self._binding = session.io_binding()
+        binding = session.io_binding()
         for node, array in zip(session.get_inputs(), self._inputs):
-            self._binding.bind_cpu_input(node.name, array)
+            binding.bind_cpu_input(node.name, array)
         for node in session.get_outputs():
-            self._binding.bind_output(node.name, "cpu")
-        return functools.partial(session.run_with_iobinding, self._binding)
+            binding.bind_output(node.name, "cpu")
+        return functools.partial(session.run_with_iobinding, binding)
 
     def predict(self, session: Any, inputs: list[Any]) -> list[Any]:
         """Output arrays of one batch."""
