@@ -15,6 +15,8 @@ every recipe is wrong together by what ``dense_moved_percent`` says: by how much
 precision took in the calibration than in the timing before and after. No table can know what FP32 and INT8 will do.
 """
 
+import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -47,9 +49,11 @@ Unseen = Mapping[Precision, Sequence[Recipe]]
 Array = npt.NDArray[np.float64]
 
 
-def run(bench: Bench) -> None:
-    for model in ("digits", *(("resnet20", "resnet56")[: 1 if bench.quick else 2] if cifar10(bench) else ())):
-        measured(bench, model, engine.configure(**task_of(model)))
+def run(bench: Bench, models: Sequence[str]) -> None:
+    given = cifar10(bench)
+    for model in models:
+        if given or model == "digits":
+            measured(bench, model, engine.configure(**task_of(model)))
 
 
 def measured(bench: Bench, name: str, config: SearchConfig) -> None:
@@ -157,4 +161,8 @@ def figures(predicted: Array, actual: Array) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main("Latency tables", run)
+    quick = "--quick" in sys.argv
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--models", default="digits,resnet20" if quick else "digits,resnet20,resnet56")
+    chosen, sys.argv[1:] = parser.parse_known_args()
+    main("Latency tables", lambda bench: run(bench, chosen.models.split(",")))
