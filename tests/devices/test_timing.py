@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprune.devices import Session, measure, measure_together
-from autoprune.devices.timing import median_interval
+from autoprune.devices.timing import CHURNS, _churn, median_interval
 from autoprune.errors import StageError
 from autoprune.testing import FakeSession, steady
 from tests.devices.sessions import HERE, POLICY, Recording
@@ -58,6 +58,41 @@ def test_every_block_is_a_fresh_session() -> None:
     session = Recording(steady(2.0))
     measure(session, POLICY, HERE)
     assert session.renewals == POLICY.blocks
+
+
+def test_sessions_that_share_memory_are_renewed_in_turns_before_the_first_block() -> None:
+    happened = list[str]()
+
+    class Told(FakeSession):
+        def __init__(self, name: str) -> None:
+            super().__init__(steady(2.0))
+            self.name = name
+
+        def renew(self) -> None:
+            happened.append(self.name)
+
+        def block(self, lead_in: int, n: int) -> tuple[list[float], float | None]:
+            happened.append("block")
+            return super().block(lead_in, n)
+
+    measure_together({name: Told(name) for name in "ab"}, POLICY, dict.fromkeys("ab", HERE))
+    assert happened[: happened.index("block")] == CHURNS * ["a", "b"]
+
+
+def test_what_loads_slowly_is_renewed_less_often_before_the_first_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = itertools.count(step=0.2)  # seconds; each look at the clock
+    monkeypatch.setattr("autoprune.devices.timing.time.monotonic", lambda: next(now))
+    sessions = [Recording(steady(2.0)) for _ in range(2)]
+    _churn(sessions)
+    assert [session.renewals for session in sessions] == [2, 2]
+
+
+def test_what_begins_anew_shares_no_memory_and_is_not_renewed() -> None:
+    sessions = {name: Recording(steady(2.0)) for name in "ab"}
+    for session in sessions.values():
+        session.anew = True
+    measure_together(sessions, POLICY, dict.fromkeys("ab", HERE))
+    assert [session.renewals for session in sessions.values()] == [0, 0]
 
 
 def test_interval_covers_the_layouts_of_memory() -> None:
