@@ -13,12 +13,12 @@ Before each block the session is renewed: loaded again, elsewhere in memory. Whe
 changes the latency of a small network by about 1 %, more than the noise within a session, so an interval from one
 session is far too narrow: measured on convolutions of 0.1 and 0.8 ms, it covered the median over all sessions in 12 and
 25 % of the cases, with renewal in 91 and 94 %. The idea is that of Stabilizer (Curtsinger and Berger, ASPLOS 2013).
-All of the session before is freed first. Where its outputs outlived the loading of the next, ResNet-56 in INT8 was 4 %
-slower than in a session that is never renewed, for 0.5 to 0.9, and that only after some blocks: of eight interleaved
-sessions the first blocks were 4 % faster than the last of 24 in INT8, and 3 % in FP32, for 1 and 0.5. What is left of
-it goes where sessions that are timed together are renewed up to `CHURNS` times before the first: models cut to less
-than 0.45 then have shares of the dense one's latency in the first six blocks of 18 that are 0.15 % higher than in all,
-for 0.55.
+All of the session before is freed first. Where its outputs outlived the loading of the next, ResNet-56 in INT8 was 4 to
+5 % slower than in sessions that are never renewed, for 0.7 to 1.5, and that only after some blocks: of eight
+interleaved sessions the first blocks were 5 % faster than the last of 24 in INT8, and 4 % in FP32, for 0 to 2. What is
+left of it goes where sessions that are timed together are renewed up to `CHURNS` times before the first: models cut to
+less than 0.45 then have shares of the dense one's latency in the first six blocks of 18 that are 0.15 % higher than in
+all, for 0.55.
 
 What the system cannot see also slows a device down: on a virtual machine, a neighbour on the other thread of its core,
 for moments or seconds, INT8 by 1.9 and FP32 by 1.3. So a block that is slower than the fastest by ``SLOWED`` is taken
